@@ -1,0 +1,83 @@
+package lambent
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+)
+
+// Function is the record of one function version: everything an execution and
+// the API need to know of it. A *Function that has been handed out is never
+// changed: an update makes a new record. Every field an execution depends on is
+// covered by Code or ConfigHash, and so by the match key.
+type Function struct {
+	Account AccountID
+	Name    FunctionName
+	Version Version
+
+	Runtime       Runtime // empty for images
+	Role          string
+	Handler       string
+	Description   string
+	TimeoutSecs   int
+	MemoryMB      int
+	EphemeralMB   int
+	PackageType   string   // "Zip" or "Image"
+	Architectures []string // one of "x86_64", "arm64"
+	Environment   map[string]string
+	Tags          map[string]string
+	Layers        []string
+	TracingMode   string // "PassThrough" or "Active"
+	KMSKeyArn     string
+	LoggingFormat string // "Text" or "JSON"
+	LogGroup      string // empty: /aws/lambda/NAME
+
+	Code     CodeHash
+	CodeSize int64 // bytes of the deployment package, zipped
+
+	Revision     string // UUID; another one with every change, AWS's RevisionId
+	ConfigHash   string // HashConfig as of the last change
+	LastModified time.Time
+
+	State            string // Pending, Active, Inactive, Failed
+	StateReason      string
+	StateReasonCode  string
+	UpdateStatus     string // InProgress, Successful, Failed; empty while it is being created
+	UpdateReason     string
+	UpdateReasonCode string
+}
+
+// Key is what a container must equal to serve f.
+func (f *Function) Key() MatchKey {
+	return MatchKey{
+		Account: f.Account, Function: f.Name, Version: f.Version, Code: f.Code, Config: f.ConfigHash,
+		Size: Size{MemoryMB: f.MemoryMB, EphemeralMB: f.EphemeralMB},
+	}
+}
+
+// HashConfig digests the configuration a running container has taken in:
+// runtime, handler, environment, layers and the like. What can change under a
+// running container (description, timeout, tags, state) is left out, so that
+// such a change keeps the warm containers. Whoever writes a record stores the
+// digest in ConfigHash.
+func (f *Function) HashConfig() string {
+	h := sha256.New()
+	put := func(parts ...string) {
+		for _, p := range parts {
+			fmt.Fprintf(h, "%d:%s", len(p), p)
+		}
+	}
+	put(string(f.Runtime), f.Role, f.Handler, f.PackageType, f.TracingMode, f.KMSKeyArn, f.LoggingFormat, f.LogGroup)
+	put(f.Architectures...)
+	put(f.Layers...)
+	for _, k := range slices.Sorted(maps.Keys(f.Environment)) {
+		put(k, f.Environment[k])
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// Timeout is how long an execution may take.
+func (f *Function) Timeout() time.Duration { return time.Duration(f.TimeoutSecs) * time.Second }
