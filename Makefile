@@ -1,0 +1,49 @@
+# lambent's build. `make` builds bin/lambent; `make run` shows it at work;
+# `make test` runs every test there is. CONTRIBUTING.md tells of the rest.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+
+GO     ?= go
+GOARCH ?= $(shell $(GO) env GOARCH)
+ARGS   ?=
+
+# One static binary: no C, no paths of the machine it was built on.
+BUILD := CGO_ENABLED=0 GOOS=linux $(GO) build -trimpath -ldflags '-s -w'
+
+# What runs inside a sandbox, built for the same machine and embedded.
+INITBIN := internal/sandbox/gvisor/initbin/lambent-init
+
+.PHONY: all build init run test bench lint cross fuzz clean
+
+all: build
+
+build: init
+	GOARCH=$(GOARCH) $(BUILD) -o bin/lambent ./cmd/lambent
+
+# `go build` knows what is up to date; make need not.
+init:
+	mkdir -p $(dir $(INITBIN))
+	GOARCH=$(GOARCH) $(BUILD) -o $(INITBIN) ./cmd/lambent-init
+
+run: build
+	./bin/lambent quickstart $(ARGS)
+
+test:
+	scripts/test
+
+bench: build
+	scripts/bench $(ARGS)
+
+lint: init
+	scripts/lint
+
+# Both architectures; the embedded program is left as this machine needs it.
+cross:
+	scripts/cross
+
+fuzz: init
+	scripts/fuzz $(ARGS)
+
+clean:
+	rm -rf bin $(INITBIN)

@@ -1,0 +1,187 @@
+// Package config is the configuration of the server: its keys, their defaults,
+// where their values come from, and which values are allowed.
+//
+// A value comes from, the later winning: the defaults, a YAML file, the
+// environment (LAMBENT_…), the command line. Every source speaks the same text
+// for the same key, so all go through one table (keys.go) and, at the end,
+// through one Validate that names every bound that is broken.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"lambent"
+)
+
+// Config is the configuration of one server. The zero value is not valid:
+// start from Default.
+type Config struct {
+	Listen   string // host:port the API is served on
+	Data     string // folder of everything that is remembered
+	Auth     string // AuthOpen or AuthRequired
+	Insecure bool   // allows AuthOpen on an address others can reach
+
+	IdleTimeout  time.Duration // a container unused for this long is destroyed
+	InitTimeout  time.Duration // how long a runtime may take to load its function
+	DrainTimeout time.Duration // how long executions may go on after SIGTERM
+	Region       string        // in ARNs and AWS_REGION
+
+	Pool             map[lambent.Family]int // warm instances kept ready, where the runtime was found
+	InstanceMemoryMB int                    // what one instance can hold, in MiB
+	InstanceCPUs     float64
+	LimitInstances   int // never more on this machine; 0: as many as its memory holds
+	StrictRuntimes   bool
+	LogBytes         int64 // kept of each function's log
+	CgroupMode       string
+	LogLevel         slog.Level // of the server's own log
+	LogFormat        string     // LogText or LogJSON
+	Roles            []string
+}
+
+// The values of Auth, CgroupMode and LogFormat.
+const (
+	AuthOpen     = "open"
+	AuthRequired = "required"
+
+	CgroupAuto = "auto"
+	CgroupV1   = "v1"
+	CgroupV2   = "v2"
+	CgroupNone = "none"
+
+	LogText = "text"
+	LogJSON = "json"
+)
+
+// Roles lists what a server can be; it is all of them.
+func Roles() []string { return []string{"front", "pool", "host", "source"} }
+
+// Place is what the defaults depend on.
+type Place struct {
+	Root    bool   // the process runs as root
+	Home    string // the user's home folder, may be empty
+	XDGData string // $XDG_DATA_HOME, may be empty
+	Dir     string // what a relative data folder is below: the working directory
+}
+
+// DefaultData is the data folder of a server that was told none:
+// /var/lib/lambent as root, else the user's data folder as the XDG base
+// directory specification has it.
+func (p Place) DefaultData() string {
+	switch {
+	case p.Root:
+		return "/var/lib/lambent"
+	case filepath.IsAbs(p.XDGData):
+		return filepath.Join(p.XDGData, "lambent")
+	case p.Home != "":
+		return filepath.Join(p.Home, ".local", "share", "lambent")
+	}
+	return ""
+}
+
+// Default is the configuration nobody has touched.
+func Default(p Place) Config {
+	return Config{
+		Listen: "127.0.0.1:4566", Data: p.DefaultData(), Auth: AuthOpen,
+		IdleTimeout: 10 * time.Minute, InitTimeout: 10 * time.Second, DrainTimeout: 10 * time.Second,
+		Region:           "us-east-1",
+		Pool:             map[lambent.Family]int{lambent.FamilyNode: 2, lambent.FamilyPython: 2, lambent.FamilyProvided: 1},
+		InstanceMemoryMB: 2048, InstanceCPUs: 2,
+		LogBytes: 10 << 20, CgroupMode: CgroupAuto, LogLevel: slog.LevelInfo, LogFormat: LogText,
+		Roles: Roles(),
+	}
+}
+
+// minTime is the shortest time that is taken: short enough for tests from
+// outside, long enough not to be a slip of a unit.
+const minTime = 10 * time.Millisecond
+
+// regionPattern is the shape of a region in ARNs.
+var regionPattern = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-\d$`)
+
+// Validate names every bound c breaks, each on a line of its own that says which
+// key it is and what it may be. It is pure: whether the data folder can be
+// written is found out by writing to it.
+func (c Config) Validate() error {
+	var problems []error
+	check := func(ok bool, key, format string, args ...any) {
+		if !ok {
+			problems = append(problems, fmt.Errorf("%s: "+format, append([]any{key}, args...)...))
+		}
+	}
+	between := func(key string, d, lo, hi time.Duration) {
+		check(d >= lo && d <= hi, key, "%v is not between %v and %v", d, lo, hi)
+	}
+	oneOf := func(key, value string, allowed ...string) {
+		check(slices.Contains(allowed, value), key, "%q is not one of %s", value, strings.Join(allowed, ", "))
+	}
+
+	if err := checkListen(c.Listen); err != nil {
+		check(false, "listen", "%v", err)
+	} else if c.Auth == AuthOpen && !c.Insecure {
+		check(isLoopback(c.Listen), "listen", "%s can be reached from other machines, and with auth: open anybody there may run code here; "+
+			"listen on 127.0.0.1, or set insecure: true if the network is yours alone", c.Listen)
+	}
+	check(filepath.IsAbs(c.Data), "data", "%q is not an absolute path; say which folder with --data", c.Data)
+	oneOf("auth", c.Auth, AuthOpen, AuthRequired)
+	check(c.Auth != AuthRequired, "auth", "required is not there yet: this build verifies no signatures; use open, on a loopback address")
+	between("idle_timeout", c.IdleTimeout, minTime, 24*time.Hour)
+	between("init_timeout", c.InitTimeout, minTime, 15*time.Minute)
+	between("drain_timeout", c.DrainTimeout, 0, 15*time.Minute)
+	check(regionPattern.MatchString(c.Region), "region", "%q does not look like a region; one is us-east-1", c.Region)
+	for _, f := range lambent.Families() {
+		check(c.Pool[f] >= 0 && c.Pool[f] <= 1000, "pool."+string(f), "%d is not between 0 and 1000", c.Pool[f])
+	}
+	check(c.InstanceMemoryMB >= 128 && c.InstanceMemoryMB <= 1<<20, "instance.memory", "%d MiB is not between 128 and 1048576", c.InstanceMemoryMB)
+	check(c.InstanceCPUs >= 0.1 && c.InstanceCPUs <= 1024, "instance.cpus", "%v is not between 0.1 and 1024", c.InstanceCPUs)
+	check(c.LimitInstances >= 0 && c.LimitInstances <= 10000, "limits.instances", "%d is not between 0 (as many as the memory holds) and 10000", c.LimitInstances)
+	check(c.LogBytes >= 64<<10 && c.LogBytes <= 1<<40, "logs.bytes_per_function", "%d is not between 65536 and 1099511627776", c.LogBytes)
+	oneOf("cgroup", c.CgroupMode, CgroupAuto, CgroupV1, CgroupV2, CgroupNone)
+	oneOf("log_format", c.LogFormat, LogText, LogJSON)
+	for _, r := range c.Roles {
+		oneOf("roles", r, Roles()...)
+	}
+	for _, r := range Roles() {
+		check(slices.Contains(c.Roles, r), "roles", "%s is missing: this build runs all roles in one process; leave roles as it is", r)
+	}
+	return errors.Join(problems...)
+}
+
+func checkListen(addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%q is not host:port", addr)
+	}
+	if n, err := strconv.Atoi(port); err != nil || n < 0 || n > 65535 {
+		return fmt.Errorf("%q has no port between 0 and 65535", addr)
+	}
+	return nil
+}
+
+// isLoopback reports whether only this machine can reach addr. A name other
+// than localhost may mean anything, so it counts as reachable.
+func isLoopback(addr string) bool {
+	host, _, err := net.SplitHostPort(addr)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// Arch is the architecture functions of this server run on, in AWS's words.
+func Arch() string {
+	if runtime.GOARCH == "arm64" {
+		return "arm64"
+	}
+	return "x86_64"
+}

@@ -1,0 +1,175 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"strconv"
+	"strings"
+	"time"
+
+	"lambent"
+)
+
+// Key is one setting: what it is called in each source and what it is for.
+type Key struct {
+	Name string // in the file: "pool.nodejs" is nodejs below pool
+	Kind string // what a value looks like, for help: "DURATION"
+	Help string // one sentence, or two
+
+	get func(*Config) string        // as the file would have it
+	set func(*Config, string) error // from the same text
+}
+
+// KindBool is the Kind of a key that is true or false.
+const KindBool = "BOOL"
+
+// Env is the key's environment variable: LAMBENT_POOL_NODEJS.
+func (k Key) Env() string {
+	return "LAMBENT_" + strings.ToUpper(strings.ReplaceAll(k.Name, ".", "_"))
+}
+
+// Flag is the key's name on the command line, without dashes: pool-nodejs.
+func (k Key) Flag() string {
+	return strings.NewReplacer(".", "-", "_", "-").Replace(k.Name)
+}
+
+// Keys lists all settings in the order in which --print-config prints them.
+func Keys() []Key {
+	keys := []Key{
+		text("listen", "ADDR", "Address the API is served on. Another one than loopback is refused with auth: open, unless insecure: true.",
+			func(c *Config) *string { return &c.Listen }),
+		text("data", "DIR", "Folder of everything that is remembered: functions, code, logs. One server at a time.",
+			func(c *Config) *string { return &c.Data }),
+		text("auth", "MODE", "open: any credentials are taken; an access key of 12 digits is the account, any other means 000000000000. required: not there yet.",
+			func(c *Config) *string { return &c.Auth }),
+		boolean("insecure", "Serve other machines with auth: open. Whoever reaches the address may run code here.",
+			func(c *Config) *bool { return &c.Insecure }),
+		duration("idle_timeout", "A container unused for this long is destroyed, and its instance when nothing else is in it.",
+			func(c *Config) *time.Duration { return &c.IdleTimeout }),
+		duration("init_timeout", "How long a function's code may take to load before the call fails.",
+			func(c *Config) *time.Duration { return &c.InitTimeout }),
+		duration("drain_timeout", "How long running executions may go on after SIGTERM.",
+			func(c *Config) *time.Duration { return &c.DrainTimeout }),
+		text("region", "REGION", "Region in ARNs and in the functions' AWS_REGION.",
+			func(c *Config) *string { return &c.Region }),
+	}
+	for _, f := range lambent.Families() {
+		keys = append(keys, number("pool."+string(f), "COUNT",
+			"Instances kept warm for "+string(f)+" functions, if this machine has a runtime for them.",
+			func(c *Config) int { return c.Pool[f] },
+			func(c *Config, n int) { c.Pool[f] = n }))
+	}
+	return append(keys,
+		number("instance.memory", "MB", "Memory one instance can give to its containers, in MiB.",
+			func(c *Config) int { return c.InstanceMemoryMB }, func(c *Config, n int) { c.InstanceMemoryMB = n }),
+		decimal("instance.cpus", "CPUS", "CPUs one instance can give to its containers.",
+			func(c *Config) *float64 { return &c.InstanceCPUs }),
+		number("limits.instances", "COUNT", "Never more instances than this on the machine. 0: as many as its memory holds.",
+			func(c *Config) int { return c.LimitInstances }, func(c *Config, n int) { c.LimitInstances = n }),
+		boolean("strict_runtimes", "Refuse a function whose runtime is not installed in exactly its version, instead of using the nearest.",
+			func(c *Config) *bool { return &c.StrictRuntimes }),
+		number("logs.bytes_per_function", "BYTES", "How much of each function's log is kept; the oldest goes first.",
+			func(c *Config) int { return int(c.LogBytes) }, func(c *Config, n int) { c.LogBytes = int64(n) }),
+		text("cgroup", "MODE", "Which control groups bound the instances: auto, v1, v2 or none. With none no limit on memory or CPU is kept.",
+			func(c *Config) *string { return &c.CgroupMode }),
+		Key{Name: "log_level", Kind: "LEVEL", Help: "What the server logs: debug, info, warn or error.",
+			get: func(c *Config) string { return strings.ToLower(c.LogLevel.String()) },
+			set: setLevel},
+		text("log_format", "FORMAT", "How the server logs: text or json.",
+			func(c *Config) *string { return &c.LogFormat }),
+		Key{Name: "roles", Kind: "LIST", Help: "What this server does, separated by commas. This build does all of it in one process.",
+			get: func(c *Config) string { return strings.Join(c.Roles, ",") },
+			set: setRoles},
+	)
+}
+
+func setLevel(c *Config, s string) error {
+	levels := map[string]slog.Level{"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError}
+	level, ok := levels[strings.ToLower(s)]
+	if !ok {
+		return fmt.Errorf("%q is not one of debug, info, warn, error", s)
+	}
+	c.LogLevel = level
+	return nil
+}
+
+func setRoles(c *Config, s string) error {
+	c.Roles = nil
+	for r := range strings.SplitSeq(s, ",") {
+		if r = strings.TrimSpace(r); r != "" {
+			c.Roles = append(c.Roles, r)
+		}
+	}
+	return nil
+}
+
+func text(name, kind, help string, field func(*Config) *string) Key {
+	return Key{Name: name, Kind: kind, Help: help,
+		get: func(c *Config) string { return *field(c) },
+		set: func(c *Config, s string) error { *field(c) = s; return nil }}
+}
+
+func boolean(name, help string, field func(*Config) *bool) Key {
+	return Key{Name: name, Kind: KindBool, Help: help,
+		get: func(c *Config) string { return strconv.FormatBool(*field(c)) },
+		set: func(c *Config, s string) error {
+			switch s {
+			case "true", "false":
+				*field(c) = s == "true"
+				return nil
+			}
+			return fmt.Errorf("%q is neither true nor false", s)
+		}}
+}
+
+func duration(name, help string, field func(*Config) *time.Duration) Key {
+	return Key{Name: name, Kind: "DURATION", Help: help,
+		get: func(c *Config) string { return formatDuration(*field(c)) },
+		set: func(c *Config, s string) error {
+			d, err := time.ParseDuration(s)
+			if err != nil {
+				return fmt.Errorf("%q is not a duration; write it like 250ms, 10s or 1h30m", s)
+			}
+			*field(c) = d
+			return nil
+		}}
+}
+
+// formatDuration is Duration.String without the zero units at its end: 10m for
+// 10m0s.
+func formatDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+func number(name, kind, help string, get func(*Config) int, set func(*Config, int)) Key {
+	return Key{Name: name, Kind: kind, Help: help,
+		get: func(c *Config) string { return strconv.Itoa(get(c)) },
+		set: func(c *Config, s string) error {
+			n, err := strconv.Atoi(s)
+			if err != nil {
+				return fmt.Errorf("%q is not a whole number", s)
+			}
+			set(c, n)
+			return nil
+		}}
+}
+
+func decimal(name, kind, help string, field func(*Config) *float64) Key {
+	return Key{Name: name, Kind: kind, Help: help,
+		get: func(c *Config) string { return strconv.FormatFloat(*field(c), 'g', -1, 64) },
+		set: func(c *Config, s string) error {
+			f, err := strconv.ParseFloat(s, 64)
+			if err != nil {
+				return fmt.Errorf("%q is not a number", s)
+			}
+			*field(c) = f
+			return nil
+		}}
+}
