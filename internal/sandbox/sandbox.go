@@ -94,6 +94,9 @@ type Limits struct {
 // Instance is one sandbox.
 type Instance interface {
 	ID() lambent.InstanceID
+	// PID is the host's process that is the instance, for people who look at or
+	// kill it from outside; 0 where there is no such one.
+	PID() int
 	// NewContainer makes a container; no process of the user's runs in it yet.
 	NewContainer(ctx context.Context, spec ContainerSpec) (Container, error)
 	// SetLimits changes the bounds under running code. Cheap: a few microseconds.
