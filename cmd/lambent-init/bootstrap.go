@@ -1,0 +1,135 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"lambent/internal/runtimeapi/frame"
+	"lambent/internal/runtimeapi/guest"
+)
+
+// prctl operations (linux/prctl.h) that package syscall does not name, and the
+// last capability a kernel may know (linux/capability.h leaves room up to 63).
+const (
+	prCapBSetDrop   = 24
+	prSetNoNewPrivs = 38
+	lastCapability  = 63
+)
+
+// startBootstrap starts the first bootstrap there is: as the user of the
+// assignment, without capabilities and without the way to any, in the task root
+// as working directory, with no environment but the function's, in a process
+// group of its own.
+func startBootstrap(a *frame.Assignment, address string) (pid int, err error) {
+	path, err := findBootstrap(a.Bootstraps)
+	if err != nil {
+		return 0, err
+	}
+	if err := limit(a.Limits); err != nil {
+		return 0, err
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDONLY, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer null.Close()
+	attr := &syscall.ProcAttr{
+		Dir: a.TaskRoot, Env: environment(a.Env, address),
+		Files: []uintptr{null.Fd(), 1, 2},
+		Sys:   &syscall.SysProcAttr{Setpgid: true},
+	}
+	if a.User != nil && os.Getuid() == 0 {
+		attr.Sys.Credential = &syscall.Credential{Uid: a.User.UID, Gid: a.User.GID}
+	}
+
+	// What is given up is given up by one thread, from which the child is made.
+	// A goroutine that ends with its thread locked takes the thread with it, so
+	// the rest of this process keeps what it has.
+	started := make(chan struct{})
+	go func() {
+		defer close(started)
+		runtime.LockOSThread()
+		if err = giveUp(); err == nil {
+			pid, err = syscall.ForkExec(path, []string{path}, attr)
+		}
+	}()
+	<-started
+	if err != nil {
+		return 0, &os.PathError{Op: "fork/exec", Path: path, Err: err}
+	}
+	return pid, nil
+}
+
+// giveUp takes from the calling thread the way to more privileges.
+func giveUp() error {
+	if _, _, errno := syscall.RawSyscall6(syscall.SYS_PRCTL, prSetNoNewPrivs, 1, 0, 0, 0, 0); errno != 0 {
+		return fmt.Errorf("set no_new_privs: %w", errno)
+	}
+	for c := uintptr(0); c <= lastCapability; c++ {
+		// EINVAL: the kernel has no such capability. EPERM: not root, so there
+		// is nothing to drop.
+		_, _, _ = syscall.RawSyscall(syscall.SYS_PRCTL, prCapBSetDrop, c, 0)
+	}
+	return nil
+}
+
+// findBootstrap is the first of the paths that is an executable file.
+func findBootstrap(paths []string) (string, error) {
+	for _, path := range paths {
+		if fi, err := os.Stat(path); err == nil && fi.Mode().IsRegular() && fi.Mode()&0o111 != 0 {
+			return path, nil
+		}
+	}
+	// AWS's text.
+	return "", fmt.Errorf("Couldn't find valid bootstrap(s): [%s]", strings.Join(paths, " "))
+}
+
+// limit sets the resource limits for what is started from now on.
+func limit(l *frame.Limits) error {
+	if l == nil {
+		return nil
+	}
+	const processes = 6 // RLIMIT_NPROC, which package syscall does not name
+	for _, r := range []struct {
+		name  string
+		which int
+		value uint64
+	}{{"open files", syscall.RLIMIT_NOFILE, l.OpenFiles}, {"processes", processes, l.Processes}} {
+		if r.value == 0 {
+			continue
+		}
+		if err := syscall.Setrlimit(r.which, &syscall.Rlimit{Cur: r.value, Max: r.value}); err != nil {
+			return fmt.Errorf("limit %s to %d: %w", r.name, r.value, err)
+		}
+	}
+	return nil
+}
+
+// environment is the function's environment with the address of the Runtime API.
+func environment(env map[string]string, address string) []string {
+	const api = "AWS_LAMBDA_RUNTIME_API"
+	list := make([]string, 0, len(env)+1)
+	for k, v := range env {
+		if k != api {
+			list = append(list, k+"="+v)
+		}
+	}
+	return append(list, api+"="+address)
+}
+
+// reportNoBootstrap tells the host that there is nothing to run.
+func reportNoBootstrap(host *guest.Conn, a *frame.Assignment, cause error) error {
+	const invalidEntrypoint = "Runtime.InvalidEntrypoint"
+	body, err := json.Marshal(map[string]string{"errorType": invalidEntrypoint, "errorMessage": cause.Error()})
+	if err != nil {
+		return fmt.Errorf("report %w: %w", cause, err)
+	}
+	if err := host.InitError(invalidEntrypoint, body); err != nil {
+		return fmt.Errorf("report that %s of %s cannot be started (%w): %w", a.Handler, a.FunctionName, cause, err)
+	}
+	return nil
+}

@@ -1,0 +1,43 @@
+// Command lambent-init is what lambent puts into a sandbox beside the user's
+// code. It is static and small, and it has two modes:
+//
+//	lambent-init pause   the first process of a sandbox: reaps, and ends with its host
+//	lambent-init serve   runs a `provided` bootstrap and serves it the Runtime API
+//
+// In both, file descriptor 3 is the connection to the host, where there is one.
+package main
+
+import (
+	"fmt"
+	"os"
+)
+
+// The exit statuses of lambent-init itself. `serve` otherwise ends as its
+// bootstrap did.
+const (
+	exitOK    = 0
+	exitFault = 1
+	exitUsage = 2
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	if len(args) != 1 {
+		fmt.Fprintln(os.Stderr, "usage: lambent-init pause|serve")
+		return exitUsage
+	}
+	switch args[0] {
+	case "pause":
+		return pause()
+	case "serve":
+		status, err := serve()
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "lambent-init serve:", err)
+			return exitFault
+		}
+		return status
+	}
+	fmt.Fprintf(os.Stderr, "lambent-init: unknown mode %q; modes are pause and serve\n", args[0])
+	return exitUsage
+}

@@ -1,0 +1,37 @@
+// Package frame is the wire between a host and the process inside a container:
+// the frames both ends put on one stream socket, and nothing else. It links
+// little, because the program inside the sandbox links it too.
+//
+// A frame is
+//
+//	uint32 little endian   length of what follows (type and body)
+//	uint8                  type
+//	...                    body
+//
+// and the bodies are
+//
+//	host → guest
+//	  ASSIGN      JSON of Assignment
+//	  EVENT       uint32 little endian length of the header, JSON of Event, payload
+//	guest → host
+//	  BOOTED      text: the runtime's own name and version
+//	  READY       empty: initialised, or the next event is asked for
+//	  INIT_ERROR  short error type, payload
+//	  RESPONSE    short request id, payload
+//	  ERROR       short request id, short error type, payload
+//	  EXIT        uint8 kind (0 exit status, 1 signal), int32 little endian value
+//	  BEGIN, CHUNK, END   reserved for streamed answers
+//
+// where "short X" is one byte of length and that many bytes. A payload is the
+// rest of the frame.
+//
+// The order is
+//
+//	guest  BOOTED                       once, when the runtime is up
+//	host   ASSIGN                       once, when the container is given its code
+//	guest  READY | INIT_ERROR
+//	host   EVENT            ┐
+//	guest  RESPONSE | ERROR │ again and again, one event at a time
+//	guest  READY            ┘
+//	guest  EXIT                         last, only by a guest that is a supervisor
+package frame

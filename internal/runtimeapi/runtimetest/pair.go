@@ -1,0 +1,113 @@
+// Package runtimetest helps tests of both ends of a runtime's conversation: a
+// real socket pair, and real processes at the other end of it.
+package runtimetest
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"os/exec"
+	"sync"
+	"syscall"
+	"testing"
+
+	"lambent/internal/runtimeapi"
+)
+
+// Pair makes a connected pair of stream sockets: the host's end as a connection,
+// the guest's as a file to be inherited. Both are closed with the test.
+func Pair(t testing.TB) (host net.Conn, guest *os.File) {
+	t.Helper()
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hostFile, guest := os.NewFile(uintptr(fds[0]), "host"), os.NewFile(uintptr(fds[1]), "guest")
+	host, err = net.FileConn(hostFile)
+	hostFile.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = host.Close()
+		_ = guest.Close()
+	})
+	return host, guest
+}
+
+// Conns makes a pair whose ends are both connections.
+func Conns(t testing.TB) (host, guest net.Conn) {
+	t.Helper()
+	host, file := Pair(t)
+	guest, err := net.FileConn(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = file.Close()
+	t.Cleanup(func() { _ = guest.Close() })
+	return host, guest
+}
+
+// Process is a real runtime process with its session.
+type Process struct {
+	*runtimeapi.Session
+	Cmd *exec.Cmd
+
+	log    logBuffer
+	waited chan struct{}
+}
+
+// Start runs the command with the guest's end as descriptor 3 and opens the
+// session of the other end. Process and session end with the test.
+func Start(t testing.TB, argv ...string) *Process {
+	t.Helper()
+	conn, file := Pair(t)
+	cmd := exec.Command(argv[0], argv[1:]...)
+	p := &Process{Session: runtimeapi.NewSession("c-test", conn), Cmd: cmd, waited: make(chan struct{})}
+	cmd.ExtraFiles = []*os.File{file}
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "BEFORE_ASSIGN=1"}
+	cmd.Stdout, cmd.Stderr = &p.log, &p.log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = file.Close()
+	go func() { // waited for below
+		_ = cmd.Wait()
+		close(p.waited)
+	}()
+	p.Open()
+	t.Cleanup(func() {
+		_ = p.Close()
+		_ = cmd.Process.Kill()
+		<-p.waited
+	})
+	return p
+}
+
+// Wait waits for the end of the process and returns how it ended.
+func (p *Process) Wait() *os.ProcessState {
+	<-p.waited
+	return p.Cmd.ProcessState
+}
+
+// Log is what the process has written so far.
+func (p *Process) Log() string { return p.log.String() }
+
+// logBuffer is a bytes.Buffer that may be read while it is written.
+type logBuffer struct {
+	mu sync.Mutex
+	// +checklocks:mu
+	b bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}

@@ -1,0 +1,61 @@
+// Package runtimes holds the language bootstraps: the programs that run inside a
+// sandbox before the user's code, load it, and speak to the host for it. They
+// are plain source, embedded, so that one binary carries them.
+//
+// A bootstrap inherits the host's connection as file descriptor 3, /dev/null as
+// 0 and the log as 1 and 2; what is spoken on 3 is package
+// internal/runtimeapi/frame. Files that a function brings with it are at
+// /var/task, never beside the bootstrap.
+package runtimes
+
+import (
+	_ "embed"
+	"slices"
+
+	"lambent"
+)
+
+//go:embed node/bootstrap.cjs
+var nodeSource []byte
+
+//go:embed python/bootstrap.py
+var pythonSource []byte
+
+// Bootstrap is the program that serves one family of runtimes.
+type Bootstrap struct {
+	Family lambent.Family
+	File   string // the name it is installed under
+	source []byte
+	flags  []string // for the interpreter
+}
+
+// Bootstraps lists the bootstraps that are source; FamilyProvided has
+// cmd/lambent-init instead.
+func Bootstraps() []Bootstrap {
+	return []Bootstrap{
+		{Family: lambent.FamilyNode, File: "bootstrap.cjs", source: nodeSource},
+		// -I: no PYTHON* variable, no user's site, nothing of the bootstrap's own
+		// folder on the path. -S: nor the host's site-packages. -B: no bytecode
+		// written; there is nowhere to. -X utf8: whatever the locale.
+		{Family: lambent.FamilyPython, File: "bootstrap.py", source: pythonSource, flags: []string{"-I", "-S", "-B", "-X", "utf8"}},
+	}
+}
+
+// For finds the bootstrap of a family.
+func For(f lambent.Family) (b Bootstrap, ok bool) {
+	all := Bootstraps()
+	i := slices.IndexFunc(all, func(b Bootstrap) bool { return b.Family == f })
+	if i < 0 {
+		return Bootstrap{}, false
+	}
+	return all[i], true
+}
+
+// Source is the bootstrap's text, the caller's own.
+func (b Bootstrap) Source() []byte { return slices.Clone(b.source) }
+
+// Args is the command line that starts the bootstrap installed at path, with the
+// interpreter given.
+func (b Bootstrap) Args(interpreter, path string) []string {
+	return append(append([]string{interpreter}, b.flags...), path)
+}
