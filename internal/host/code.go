@@ -1,0 +1,182 @@
+package host
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"lambent"
+	"lambent/internal/bundle"
+)
+
+// codeCache keeps deployment packages unpacked on this host, one read-only
+// folder a package, named for the package's hash. A folder is complete or
+// absent: it is filled aside and renamed. Containers hold a reference while the
+// folder is attached to them; a folder is removed only when nobody does.
+type codeCache struct {
+	dir   string
+	fetch FetchCode
+
+	mu sync.Mutex
+	// +checklocks:mu
+	entries map[lambent.CodeHash]*codeEntry
+}
+
+// codeEntry is one package; ready is closed once err and the folder are final.
+type codeEntry struct {
+	ready  chan struct{}
+	err    error
+	refs   int
+	doomed bool // remove when refs falls to 0
+}
+
+func newCodeCache(dir string, fetch FetchCode) *codeCache {
+	return &codeCache{dir: dir, fetch: fetch, entries: map[lambent.CodeHash]*codeEntry{}}
+}
+
+// open prepares the folder: what a crash left half-filled goes; whole packages
+// stay, so that a restart downloads nothing.
+func (cc *codeCache) open() error {
+	if err := os.MkdirAll(cc.dir, 0o700); err != nil {
+		return fmt.Errorf("open code cache: %w", err)
+	}
+	names, err := os.ReadDir(cc.dir)
+	if err != nil {
+		return fmt.Errorf("open code cache: %w", err)
+	}
+	for _, n := range names {
+		if _, err := hex.DecodeString(n.Name()); err != nil || len(n.Name()) != 64 {
+			if err := os.RemoveAll(filepath.Join(cc.dir, n.Name())); err != nil {
+				return fmt.Errorf("open code cache: remove a half-filled folder: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// path is the folder of a package.
+func (cc *codeCache) path(hash lambent.CodeHash) (string, error) {
+	sum, err := base64.StdEncoding.DecodeString(string(hash))
+	if err != nil || len(sum) != 32 {
+		return "", fmt.Errorf("code hash %q is not the base64 of a SHA-256", hash)
+	}
+	return filepath.Join(cc.dir, hex.EncodeToString(sum)), nil
+}
+
+// hold returns the package's folder, fetching and unpacking it at most once
+// however many callers want it, and keeps it until release is called. cached
+// tells whether it was there already.
+func (cc *codeCache) hold(ctx context.Context, hash lambent.CodeHash) (dir string, cached bool, release func(), err error) {
+	dir, err = cc.path(hash)
+	if err != nil {
+		return "", false, nil, err
+	}
+	cc.mu.Lock()
+	e, ok := cc.entries[hash]
+	if !ok {
+		e = &codeEntry{ready: make(chan struct{})}
+		cc.entries[hash] = e
+	}
+	e.refs++
+	e.doomed = false
+	cc.mu.Unlock()
+	release = sync.OnceFunc(func() { cc.release(hash, e, dir) })
+
+	cached = ok
+	if !ok {
+		cached, e.err = cc.fill(context.WithoutCancel(ctx), hash, dir)
+		if e.err != nil {
+			cc.mu.Lock()
+			delete(cc.entries, hash) // the next caller tries again
+			cc.mu.Unlock()
+		}
+		close(e.ready)
+	}
+	select {
+	case <-e.ready:
+	case <-ctx.Done():
+		release()
+		return "", false, nil, fmt.Errorf("prepare code %s: %w", hash, context.Cause(ctx))
+	}
+	if e.err != nil {
+		release()
+		return "", false, nil, e.err
+	}
+	return dir, cached, release, nil
+}
+
+func (cc *codeCache) fill(ctx context.Context, hash lambent.CodeHash, dir string) (cached bool, err error) {
+	if _, err := os.Stat(dir); err == nil {
+		return true, nil
+	}
+	body, size, err := cc.fetch(ctx, hash)
+	if err != nil {
+		return false, fmt.Errorf("fetch code %s: %w", hash, err)
+	}
+	defer body.Close()
+	pkg := make([]byte, size)
+	if _, err := io.ReadFull(body, pkg); err != nil {
+		return false, fmt.Errorf("fetch code %s: %w", hash, err)
+	}
+	if _, err := bundle.Unpack(ctx, pkg, dir, lambent.MaxUnzipped); err != nil {
+		return false, fmt.Errorf("unpack code %s: %w", hash, err)
+	}
+	return false, nil
+}
+
+func (cc *codeCache) release(hash lambent.CodeHash, e *codeEntry, dir string) {
+	cc.mu.Lock()
+	defer cc.mu.Unlock()
+	e.refs--
+	if e.refs == 0 && e.doomed && cc.entries[hash] == e {
+		delete(cc.entries, hash)
+		os.RemoveAll(dir) // what cannot be removed now goes with the next start's prune
+	}
+}
+
+// drop removes a package no function has any more, now or when its last
+// container is gone.
+func (cc *codeCache) drop(hash lambent.CodeHash) error {
+	dir, err := cc.path(hash)
+	if err != nil {
+		return err
+	}
+	cc.mu.Lock()
+	defer cc.mu.Unlock()
+	if e, ok := cc.entries[hash]; ok {
+		if e.refs > 0 {
+			e.doomed = true
+			return nil
+		}
+		delete(cc.entries, hash)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("drop code %s: %w", hash, err)
+	}
+	return nil
+}
+
+// prune removes every package that keep does not want.
+func (cc *codeCache) prune(keep func(lambent.CodeHash) bool) error {
+	names, err := os.ReadDir(cc.dir)
+	if err != nil {
+		return fmt.Errorf("prune code cache: %w", err)
+	}
+	for _, n := range names {
+		sum, err := hex.DecodeString(n.Name())
+		if err != nil {
+			continue
+		}
+		if hash := lambent.CodeHash(base64.StdEncoding.EncodeToString(sum)); !keep(hash) {
+			if err := cc.drop(hash); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

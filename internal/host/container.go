@@ -1,0 +1,381 @@
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"lambent"
+	"lambent/internal/runtimeapi"
+	"lambent/internal/runtimeapi/frame"
+	"lambent/internal/sandbox"
+)
+
+// Container holds one runtime process: first booted and waiting, nobody's; then,
+// after Load, one function version, one execution at a time. It is made by
+// Instance.Boot. Its user (package pool) sees to it that Load is called once and
+// that Invoke is not called twice at once; the state machine refuses otherwise.
+type Container struct {
+	host     *Host
+	inst     *Instance
+	id       lambent.ContainerID
+	family   lambent.Family
+	banner   string // what the runtime says it is
+	box      sandbox.Container
+	session  *runtimeapi.Session
+	logs     *logPipe
+	timer    *time.Timer // bounds the CPU, then ends the invocation
+	exited   chan struct{}
+	exit     sandbox.Exit // valid once exited is closed
+	closing  sync.Once
+	closed   chan struct{} // closed when everything is released
+	closeErr error
+
+	release func() // of the code, set by Load
+
+	mu sync.Mutex
+	// +checklocks:mu
+	state lambent.ContainerState
+	// +checklocks:mu
+	fn *lambent.Function
+	// +checklocks:mu
+	idleSince time.Time
+	// +checklocks:mu
+	deadline time.Time // of the running invocation
+	// +checklocks:mu
+	timedOut bool
+	// +checklocks:mu
+	bounded bool // the CPU bound is in force
+	// +checklocks:mu
+	log logState
+}
+
+// ContainerSnapshot is what the admin API shows of a container.
+type ContainerSnapshot struct {
+	ID        lambent.ContainerID
+	Instance  lambent.InstanceID
+	State     lambent.ContainerState
+	Family    lambent.Family
+	Account   lambent.AccountID // empty while nobody's
+	Function  lambent.FunctionName
+	Version   lambent.Version
+	MemoryMB  int
+	IdleSince time.Time // zero unless idle
+}
+
+// ID is the container's identity.
+func (c *Container) ID() lambent.ContainerID { return c.id }
+
+// Instance is the instance the container is in.
+func (c *Container) Instance() *Instance { return c.inst }
+
+// Done is closed when the container can serve no more: its runtime closed the
+// connection or ended, or its instance died.
+func (c *Container) Done() <-chan struct{} { return c.session.Done() }
+
+// Snapshot copies the container's state.
+func (c *Container) Snapshot() ContainerSnapshot {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := ContainerSnapshot{ID: c.id, Instance: c.inst.id, State: c.state, Family: c.family}
+	if c.fn != nil {
+		s.Account, s.Function, s.Version, s.MemoryMB = c.fn.Account, c.fn.Name, c.fn.Version, c.fn.MemoryMB
+	}
+	if c.state == lambent.ContainerIdle {
+		s.IdleSince = c.idleSince
+	}
+	return s
+}
+
+// Loaded tells how a container took in its code.
+type Loaded struct {
+	CodeCached bool          // the package was on this host already
+	Init       time.Duration // from the code's being visible until the runtime asked for its first event
+}
+
+// Load gives a waiting container its function for life: bounds its instance to
+// the function's size, shows it the code, lets the runtime initialise within
+// initLimit. Whatever error it returns, the container can only be stopped. What
+// the function itself did wrong is a *runtimeapi.InitError, *ExitError or
+// *TimeoutError; anything else is the platform's.
+func (c *Container) Load(ctx context.Context, fn *lambent.Function, initLimit time.Duration) (Loaded, error) {
+	dir, cached, release, err := c.host.code.hold(ctx, fn.Code)
+	if err != nil {
+		return Loaded{}, fmt.Errorf("load %s into container %s: %w", fn.Name, c.id, err)
+	}
+	c.mu.Lock()
+	if err := c.requireState("load", lambent.ContainerStarting); err != nil || c.fn != nil {
+		c.mu.Unlock()
+		release()
+		return Loaded{}, errors.Join(err, fmt.Errorf("load %s into container %s: it was given its function before", fn.Name, c.id))
+	}
+	c.fn, c.release = fn, release
+	c.log.start(fn, c.host.now())
+	c.mu.Unlock()
+
+	if err := c.inst.resize(fn.MemoryMB); err != nil {
+		return Loaded{}, fmt.Errorf("load %s into container %s: %w", fn.Name, c.id, err)
+	}
+	if err := c.box.Attach(sandbox.TaskDir, dir); err != nil {
+		return Loaded{}, fmt.Errorf("load %s into container %s: %w", fn.Name, c.id, err)
+	}
+	c.Log("INIT_START Runtime Version: " + c.banner)
+	began := c.host.now()
+	ctx, cancel := context.WithTimeoutCause(ctx, initLimit, errInitLimit)
+	defer cancel()
+	assignment := c.host.assignment(fn, c.family, c.log.stream)
+	err = c.session.Assign(ctx, &assignment)
+	c.logs.drain()
+	took := c.host.now().Sub(began)
+	if err != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if ctx.Err() != nil && context.Cause(ctx) == errInitLimit {
+			return Loaded{Init: took}, &TimeoutError{Phase: "init", Limit: initLimit}
+		}
+		return Loaded{Init: took}, c.failure(err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.changeState(lambent.ContainerIdle)
+	c.idleSince = c.host.now()
+	return Loaded{CodeCached: cached, Init: took}, nil
+}
+
+// Event is one event to hand to a container.
+type Event struct {
+	RequestID     lambent.RequestID
+	Payload       []byte
+	InvokedARN    string
+	ClientContext string
+	TraceID       string
+	Timeout       time.Duration
+}
+
+// Answer is what a runtime said, or how it failed to.
+type Answer struct {
+	Payload   []byte // the answer, or the error JSON the runtime gave
+	ErrorType string // empty: it succeeded
+	StartedAt time.Time
+	Duration  time.Duration
+}
+
+// Invoke hands an event to an idle container and waits for its answer, for
+// Timeout at most. A function's own failure that leaves the runtime sound is an
+// Answer with an ErrorType. Any error means that the container is unusable and
+// must be stopped: *TimeoutError, *ExitError, or what else went wrong.
+func (c *Container) Invoke(ev *Event) (Answer, error) {
+	start := c.host.now()
+	c.mu.Lock()
+	if err := c.requireState("invoke", lambent.ContainerIdle); err != nil {
+		c.mu.Unlock()
+		return Answer{}, err
+	}
+	c.changeState(lambent.ContainerBusy)
+	c.deadline = start.Add(ev.Timeout)
+	c.mu.Unlock()
+	c.timer.Reset(min(ev.Timeout, fullSpeed))
+
+	msg := &runtimeapi.Event{Event: frame.Event{
+		RequestID:      string(ev.RequestID),
+		DeadlineMillis: start.Add(ev.Timeout).UnixMilli(),
+		InvokedARN:     ev.InvokedARN,
+		TraceID:        ev.TraceID,
+		ClientContext:  ev.ClientContext,
+		Payload:        ev.Payload,
+	}}
+	// The timer ends the wait by closing the session: no context is needed.
+	answer, err := c.session.Invoke(context.Background(), msg)
+	end := c.host.now()
+	c.timer.Stop()
+	c.logs.drain()
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	a := Answer{Payload: answer.Payload, ErrorType: answer.ErrorType, StartedAt: msg.HandedAt, Duration: end.Sub(start)}
+	if err != nil {
+		return a, c.failure(err)
+	}
+	c.lift()
+	c.changeState(lambent.ContainerIdle)
+	c.idleSince = end
+	return a, nil
+}
+
+// fullSpeed is how long an invocation may use all the CPU there is before it is
+// held to its share. Most calls end sooner and never meet the bound; those that
+// compute for longer get CPU in proportion to their memory.
+const fullSpeed = 20 * time.Millisecond
+
+// onTimer runs at the end of the full-speed time and at the deadline.
+func (c *Container) onTimer() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state != lambent.ContainerBusy {
+		return // the answer was faster
+	}
+	if left := c.deadline.Sub(c.host.now()); left > 0 {
+		c.bound()
+		c.timer.Reset(left)
+		return
+	}
+	c.timedOut = true
+	c.session.Close() // wakes Invoke; whoever called it stops the container
+}
+
+// bound holds the instance to the function's share of the CPU.
+//
+// +checklocks:c.mu
+func (c *Container) bound() {
+	size := sandbox.Limits{MemoryMB: c.fn.MemoryMB, CPUs: c.fn.Key().Size.CPUShare()}
+	if err := c.inst.box.SetLimits(size); err != nil {
+		c.host.log.Warn("cannot bound the CPU of a running function", "container", c.id, "error", err)
+		return
+	}
+	c.bounded = true
+}
+
+// lift lets the next invocation start at full speed.
+//
+// +checklocks:c.mu
+func (c *Container) lift() {
+	if !c.bounded {
+		return
+	}
+	if err := c.inst.box.SetLimits(sandbox.Limits{MemoryMB: c.fn.MemoryMB}); err != nil {
+		c.host.log.Warn("cannot lift the CPU bound of an idle function", "container", c.id, "error", err)
+		return
+	}
+	c.bounded = false
+}
+
+// Stop ends the container and everything in it, and waits until nothing of it is
+// left. Calling it again is harmless.
+func (c *Container) Stop(ctx context.Context) error {
+	err := c.box.Destroy(ctx)
+	return errors.Join(err, c.close(ctx))
+}
+
+// close releases what the host holds for the container, once its processes are
+// gone.
+func (c *Container) close(ctx context.Context) error {
+	c.closing.Do(func() {
+		defer close(c.closed)
+		c.timer.Stop()
+		c.session.Close()
+		select {
+		case <-c.exited:
+		case <-ctx.Done():
+		}
+		c.closeErr = c.logs.close()
+		c.mu.Lock()
+		if c.state != lambent.ContainerStopped {
+			c.changeState(lambent.ContainerStopped)
+		}
+		release := c.release
+		c.release = nil
+		c.mu.Unlock()
+		if release != nil {
+			release()
+		}
+		c.inst.mu.Lock()
+		delete(c.inst.containers, c.id)
+		c.inst.mu.Unlock()
+	})
+	<-c.closed
+	return c.closeErr
+}
+
+// changeState is the only writer of state after construction.
+//
+// +checklocks:c.mu
+func (c *Container) changeState(to lambent.ContainerState) {
+	if !c.state.CanBecome(to) {
+		panic(fmt.Sprintf("container %s cannot go from %s to %s", c.id, c.state, to))
+	}
+	from := c.state
+	c.state = to
+	c.host.observe(Transition{Instance: c.inst.id, Container: c.id, From: from.String(), To: to.String()})
+}
+
+// requireState refuses an action in any state but the given ones.
+//
+// +checklocks:c.mu
+func (c *Container) requireState(action string, states ...lambent.ContainerState) error {
+	for _, s := range states {
+		if c.state == s {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s container %s: it is %s, not %v", action, c.id, c.state, states)
+}
+
+// Boot makes a container in the instance with a runtime of the family booted and
+// waiting for its code.
+func (i *Instance) Boot(ctx context.Context, family lambent.Family, ephemeralMB int) (_ *Container, err error) {
+	h := i.host
+	rt, ok := h.opts.Runtimes[family]
+	if !ok {
+		return nil, &lambent.Error{Op: "boot a runtime", Resource: string(family), Kind: lambent.KindUnavailable,
+			Err: errors.New("none is installed in this machine's system folders; `lambent doctor` lists what was found")}
+	}
+	c := &Container{host: h, inst: i, id: lambent.ContainerID(newID("c-")), family: family,
+		exited: make(chan struct{}), closed: make(chan struct{}), release: func() {}}
+	c.timer = time.AfterFunc(time.Hour, c.onTimer)
+	c.timer.Stop()
+
+	var undo []func()
+	defer func() {
+		if err != nil {
+			for k := len(undo) - 1; k >= 0; k-- {
+				undo[k]()
+			}
+		}
+	}()
+	cleanup := context.WithoutCancel(ctx)
+
+	c.box, err = i.box.NewContainer(ctx, sandbox.ContainerSpec{ID: c.id, EphemeralMB: ephemeralMB,
+		Mounts: []sandbox.Mount{{Source: h.runtimeDir, Target: sandbox.RuntimeDir}}})
+	if err != nil {
+		return nil, fmt.Errorf("boot a %s runtime on instance %s: %w", family, i.id, err)
+	}
+	undo = append(undo, func() { c.box.Destroy(cleanup) })
+	if c.logs, err = newLogPipe(c.takeLine); err != nil {
+		return nil, err
+	}
+	undo = append(undo, func() { c.logs.close() })
+	conn, guest, err := controlSocket()
+	if err != nil {
+		return nil, err
+	}
+	c.session = runtimeapi.NewSession(c.id, conn)
+	c.session.Open()
+	undo = append(undo, func() { c.session.Close() })
+
+	cmd := rt.command(family)
+	cmd.Files = []*os.File{nil, c.logs.write, c.logs.write, guest}
+	proc, err := c.box.Exec(ctx, cmd)
+	guest.Close()
+	c.logs.write.Close()
+	if err != nil {
+		return nil, fmt.Errorf("boot a %s runtime on instance %s: %w", family, i.id, err)
+	}
+	h.watchers.Go(func() { // ends with the process, which ends with the container
+		exit, err := proc.Wait(context.Background())
+		if err != nil {
+			h.log.Debug("how a runtime ended is not known", "container", c.id, "error", err)
+		}
+		c.exit = exit
+		close(c.exited)
+	})
+	if c.banner, err = c.session.Booted(ctx); err != nil {
+		return nil, fmt.Errorf("boot a %s runtime on instance %s: it did not come up: %w%s", family, i.id, err, c.lastWords())
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.containers[c.id] = c
+	return c, nil
+}

@@ -1,0 +1,99 @@
+package host
+
+import (
+	"maps"
+	"strconv"
+
+	"lambent"
+	"lambent/internal/runtimeapi"
+	"lambent/internal/sandbox"
+	"lambent/runtimes"
+)
+
+// initName is the supervisor of provided runtimes, in sandbox.RuntimeDir.
+const initName = "lambent-init"
+
+// command is the process that boots a runtime and waits. Its environment holds
+// nothing that would make it look at /var/task or /opt before code is attached
+// there (see the contract of package sandbox).
+func (rt Interpreter) command(family lambent.Family) sandbox.Command {
+	cmd := sandbox.Command{
+		Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "LANG=en_US.UTF-8", "TZ=:UTC"},
+		Dir: "/", UID: sandbox.UserID, GID: sandbox.GroupID,
+	}
+	if b, ok := runtimes.For(family); ok {
+		cmd.Path, cmd.Args = rt.Path, b.Args(rt.Path, sandbox.RuntimeDir+"/"+b.File)
+		return cmd
+	}
+	cmd.Path = sandbox.RuntimeDir + "/" + initName
+	cmd.Args = []string{cmd.Path, "serve"}
+	cmd.UID, cmd.GID, cmd.KeepPrivileges = 0, 0, true // it starts the function as sandbox.UserID
+	return cmd
+}
+
+// apiAddress is where the Runtime API is served inside a sandbox, as on AWS.
+const apiAddress = "127.0.0.1:9001"
+
+// assignment is what a container is told with its code.
+func (h *Host) assignment(fn *lambent.Function, family lambent.Family, stream string) runtimeapi.Assignment {
+	return runtimeapi.Assignment{
+		Handler: fn.Handler, Env: h.environment(fn, family, stream), TaskRoot: sandbox.TaskDir,
+		FunctionName: string(fn.Name), Version: string(fn.Version),
+		FunctionARN: lambent.FunctionARN(h.opts.Region, fn.Account, fn.Name, ""),
+		Account:     string(fn.Account), Region: h.opts.Region, MemoryMB: fn.MemoryMB,
+		LogGroup: logGroup(fn), LogStream: stream,
+		Bootstraps: []string{sandbox.TaskDir + "/bootstrap", sandbox.LayerDir + "/bootstrap"},
+		APIAddress: apiAddress,
+		User:       &runtimeapi.User{UID: sandbox.UserID, GID: sandbox.GroupID},
+	}
+}
+
+// environment is the whole environment of the user's code: AWS's defined runtime
+// variables (developer guide, "Defined runtime environment variables") and the
+// function's own, which may replace those that are not reserved.
+func (h *Host) environment(fn *lambent.Function, family lambent.Family, stream string) map[string]string {
+	env := map[string]string{
+		"LANG":            "en_US.UTF-8",
+		"TZ":              ":UTC",
+		"HOME":            "/tmp",
+		"PWD":             sandbox.TaskDir,
+		"PATH":            "/usr/local/bin:/usr/bin/:/bin:/opt/bin",
+		"LD_LIBRARY_PATH": "/var/lang/lib:/lib64:/usr/lib64:/var/runtime:/var/runtime/lib:/var/task:/var/task/lib:/opt/lib",
+	}
+	switch family {
+	case lambent.FamilyNode:
+		env["NODE_PATH"] = "/opt/nodejs/node_modules:/var/runtime/node_modules:/var/task/node_modules"
+	case lambent.FamilyPython:
+		env["PYTHONPATH"] = sandbox.RuntimeDir
+	}
+	maps.Copy(env, fn.Environment)
+	maps.Copy(env, map[string]string{ // reserved: the API refuses them as the function's own
+		"_HANDLER":                        fn.Handler,
+		"AWS_REGION":                      h.opts.Region,
+		"AWS_DEFAULT_REGION":              h.opts.Region,
+		"AWS_LAMBDA_FUNCTION_NAME":        string(fn.Name),
+		"AWS_LAMBDA_FUNCTION_VERSION":     string(fn.Version),
+		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": strconv.Itoa(fn.MemoryMB),
+		"AWS_LAMBDA_LOG_GROUP_NAME":       logGroup(fn),
+		"AWS_LAMBDA_LOG_STREAM_NAME":      stream,
+		"AWS_LAMBDA_INITIALIZATION_TYPE":  "on-demand",
+		"AWS_LAMBDA_RUNTIME_API":          apiAddress,
+		"LAMBDA_TASK_ROOT":                sandbox.TaskDir,
+		"LAMBDA_RUNTIME_DIR":              sandbox.RuntimeDir,
+		"AWS_XRAY_CONTEXT_MISSING":        "LOG_ERROR",
+	})
+	if family != lambent.FamilyProvided { // managed runtimes only
+		env["AWS_EXECUTION_ENV"] = "AWS_Lambda_" + string(fn.Runtime)
+	}
+	if fn.LoggingFormat == "JSON" {
+		env["AWS_LAMBDA_LOG_FORMAT"] = "JSON"
+	}
+	return env
+}
+
+func logGroup(fn *lambent.Function) string {
+	if fn.LogGroup != "" {
+		return fn.LogGroup
+	}
+	return "/aws/lambda/" + string(fn.Name)
+}

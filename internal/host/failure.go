@@ -1,0 +1,186 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"syscall"
+	"time"
+
+	"lambent"
+	"lambent/internal/runtimeapi"
+)
+
+// errInitLimit is why a context of Load ended.
+var errInitLimit = errors.New("the init phase took too long")
+
+// TimeoutError is a function that did not end its init or an invocation in time.
+type TimeoutError struct {
+	Phase string // "init" or "invoke"
+	Limit time.Duration
+}
+
+// Error says which phase and the limit.
+func (e *TimeoutError) Error() string {
+	return fmt.Sprintf("%s phase timed out after %s", e.Phase, e.Limit)
+}
+
+// ExitError is a runtime that ended, or cut its connection, instead of
+// answering.
+type ExitError struct {
+	runtimeapi.ExitError
+	OutOfMemory bool // the machine ended it for memory
+}
+
+// Unwrap lets callers match the runtimeapi error.
+func (e *ExitError) Unwrap() error { return &e.ExitError }
+
+// exitGrace is how long the end of a process is waited for once its connection
+// has ended: the two events come from different places.
+const exitGrace = 250 * time.Millisecond
+
+// failure makes of a session's error what happened to the runtime. The container
+// is of no use afterwards.
+//
+// +checklocks:c.mu
+func (c *Container) failure(err error) error {
+	if c.timedOut {
+		return &TimeoutError{Phase: "invoke", Limit: c.fn.Timeout()}
+	}
+	if !errors.Is(err, runtimeapi.ErrClosed) {
+		return err // an init error, or a guest that broke the protocol
+	}
+	exit := &ExitError{}
+	select {
+	case <-c.exited:
+		exit.Code, exit.Signal = c.exit.Code, syscall.Signal(c.exit.Signal)
+	case <-time.After(exitGrace): // it lives, but cut the connection
+	}
+	if reported, ok := errors.AsType[*runtimeapi.ExitError](err); ok {
+		exit.ExitError = *reported // a supervisor knows better
+	}
+	if usage, err := c.inst.box.Usage(); err == nil && usage.OOMKills > 0 {
+		exit.OutOfMemory = true
+		exit.Code, exit.Signal = 0, syscall.SIGKILL
+	}
+	return exit
+}
+
+// lastWords is what a runtime wrote before it failed to boot.
+func (c *Container) lastWords() string {
+	c.logs.drain()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if words := strings.TrimSpace(string(c.log.tail.bytes())); words != "" {
+		return "; it wrote: " + words
+	}
+	return ""
+}
+
+// MaxMemoryUsed is the most memory, in MB, that the container was seen to use.
+func (c *Container) MaxMemoryUsed() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := c.host.now()
+	if now.Sub(c.log.sampled) >= memorySampling {
+		if usage, err := c.inst.box.Usage(); err == nil {
+			c.log.sampled = now
+			c.log.maxMemory = max(c.log.maxMemory, usage.MemoryBytes)
+		}
+	}
+	return int((c.log.maxMemory + 1<<20 - 1) >> 20)
+}
+
+// memorySampling is how often the memory counter is read at most: reading it
+// costs as much as a short call.
+const memorySampling = 200 * time.Millisecond
+
+// Log puts a line of the platform's own into the function's log.
+func (c *Container) Log(line string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.appendLine(line)
+}
+
+// Begin starts an execution in the function's log: what follows is the
+// request's. The first execution's tail keeps what init wrote.
+func (c *Container) Begin(id lambent.RequestID, version lambent.Version) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.log.ended {
+		c.log.tail.reset()
+		c.log.ended = false
+	}
+	c.log.request = id
+	c.appendLine("START RequestId: " + string(id) + " Version: " + string(version))
+}
+
+// End ends an execution in the function's log.
+func (c *Container) End(lines ...string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, line := range lines {
+		c.appendLine(line)
+	}
+	c.log.ended = true
+}
+
+// Tail returns the last 4,096 bytes of the log of the last execution.
+func (c *Container) Tail() []byte {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.log.tail.bytes()
+}
+
+// takeLine takes a line the function wrote.
+func (c *Container) takeLine(line []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.appendLine(string(line))
+}
+
+// +checklocks:c.mu
+func (c *Container) appendLine(line string) {
+	c.log.tail.add(line)
+	if c.fn == nil {
+		return // a runtime that waits for its code writes into nobody's log
+	}
+	c.host.opts.Logs.Append(c.fn.Account, c.fn.Name,
+		LogEntry{Time: c.host.now(), Stream: c.log.stream, RequestID: c.log.request, Text: line})
+}
+
+// logState is a container's place in its function's log.
+type logState struct {
+	stream    string
+	request   lambent.RequestID // whose lines come now; empty during init
+	tail      tail
+	ended     bool // the execution the tail is of
+	maxMemory int64
+	sampled   time.Time
+}
+
+// start names the stream as AWS does: YYYY/MM/DD/[VERSION]32hex.
+func (l *logState) start(fn *lambent.Function, now time.Time) {
+	l.stream = now.UTC().Format("2006/01/02") + "/[" + string(fn.Version) + "]" + newID("") + newID("")[:15]
+	l.tail.reset()
+}
+
+// tailBytes is how much of a log Invoke gives back (AWS: "the last 4 KB").
+const tailBytes = 4096
+
+// tail keeps the last tailBytes of what is added. The zero value is ready.
+type tail struct{ buf []byte }
+
+func (t *tail) add(line string) {
+	t.buf = append(append(t.buf, line...), '\n')
+	if len(t.buf) > 4*tailBytes { // seldom, so that adding stays cheap
+		t.buf = append(t.buf[:0], t.buf[len(t.buf)-tailBytes:]...)
+	}
+}
+
+func (t *tail) bytes() []byte {
+	from := max(0, len(t.buf)-tailBytes)
+	return append([]byte(nil), t.buf[from:]...)
+}
+
+func (t *tail) reset() { t.buf = t.buf[:0] }

@@ -1,0 +1,235 @@
+// Package host is one machine that runs instances: it boots runtimes in
+// sandboxes, gives them code out of its cache, hands them events and collects
+// what they write. It decides nothing about which container serves whom; that is
+// package pool's.
+package host
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"lambent"
+	"lambent/internal/sandbox"
+	"lambent/runtimes"
+)
+
+// FetchCode opens a deployment package and tells its size in bytes.
+type FetchCode func(ctx context.Context, hash lambent.CodeHash) (io.ReadCloser, int64, error)
+
+// Interpreter is an installed runtime: which version, and where it is both on
+// the host and, since the system folders are shown there, in a sandbox.
+type Interpreter struct {
+	Version string // such as "20.20.2"
+	Path    string // absolute; empty for provided
+}
+
+// Options are what a Host needs.
+type Options struct {
+	Driver   sandbox.Driver
+	Dir      string // of the host's own files: the code cache and the bootstraps
+	Init     []byte // the lambent-init program, for provided runtimes
+	Fetch    FetchCode
+	Runtimes map[lambent.Family]Interpreter // those that can be booted
+	Region   string
+	Logs     LogSink
+	Observe  func(Transition) // of every change of state; must not block; may be nil
+	Log      *slog.Logger
+	Now      func() time.Time // time.Now where nil
+}
+
+// LogSink takes the log lines of functions. It must not block.
+type LogSink interface {
+	Append(account lambent.AccountID, function lambent.FunctionName, entry LogEntry)
+}
+
+// LogEntry is one line of a function's log.
+type LogEntry struct {
+	Time      time.Time
+	Stream    string
+	RequestID lambent.RequestID
+	Text      string
+}
+
+// Transition is one change of state, for metrics, traces and the admin API.
+type Transition struct {
+	Instance  lambent.InstanceID
+	Container lambent.ContainerID // empty: the instance itself changed
+	From, To  string
+}
+
+// Host is one machine. Make it with New, then Open; Close waits for everything.
+type Host struct {
+	opts       Options
+	log        *slog.Logger
+	now        func() time.Time
+	code       *codeCache
+	runtimeDir string
+	watchers   sync.WaitGroup // one a process, one an instance
+
+	mu sync.Mutex
+	// +checklocks:mu
+	instances map[lambent.InstanceID]*Instance
+}
+
+// New makes a host; nothing happens until Open.
+func New(opts Options) *Host {
+	now := opts.Now
+	if now == nil {
+		now = time.Now
+	}
+	return &Host{opts: opts, log: opts.Log, now: now, code: newCodeCache(filepath.Join(opts.Dir, "code"), opts.Fetch),
+		runtimeDir: filepath.Join(opts.Dir, "runtime"), instances: map[lambent.InstanceID]*Instance{}}
+}
+
+// Open removes what an earlier process left behind, writes the bootstraps and
+// prunes the code cache to the packages keep wants.
+func (h *Host) Open(ctx context.Context, keep func(lambent.CodeHash) bool) error {
+	removed, err := h.opts.Driver.Sweep(ctx)
+	if err != nil {
+		return fmt.Errorf("open host: remove what an earlier server left behind: %w", err)
+	}
+	if removed > 0 {
+		h.log.Warn("removed instances that an earlier server left behind", "instances", removed)
+	}
+	if err := h.code.open(); err != nil {
+		return err
+	}
+	if err := h.code.prune(keep); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(h.runtimeDir); err != nil {
+		return fmt.Errorf("open host: %w", err)
+	}
+	if err := os.MkdirAll(h.runtimeDir, 0o755); err != nil {
+		return fmt.Errorf("open host: %w", err)
+	}
+	for _, b := range runtimes.Bootstraps() {
+		if err := os.WriteFile(filepath.Join(h.runtimeDir, b.File), b.Source(), 0o644); err != nil {
+			return fmt.Errorf("open host: write a bootstrap: %w", err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(h.runtimeDir, initName), h.opts.Init, 0o755); err != nil {
+		return fmt.Errorf("open host: write %s: %w", initName, err)
+	}
+	return nil
+}
+
+// Close waits for everything that belongs to the host; all instances must have
+// been destroyed before.
+func (h *Host) Close() error {
+	h.mu.Lock()
+	left := len(h.instances)
+	h.mu.Unlock()
+	if left > 0 {
+		return fmt.Errorf("close host: %d instances are still there", left)
+	}
+	h.watchers.Wait()
+	return nil
+}
+
+// Start boots an instance that is nobody's. memoryMB bounds it until a container
+// is loaded.
+func (h *Host) Start(ctx context.Context, memoryMB int) (*Instance, error) {
+	i := &Instance{host: h, memoryMB: memoryMB, id: lambent.InstanceID(newID("i-")), containers: map[lambent.ContainerID]*Container{}}
+	box, err := h.opts.Driver.Start(ctx, sandbox.InstanceSpec{ID: i.id, Limits: sandbox.Limits{MemoryMB: memoryMB}})
+	if err != nil {
+		return nil, fmt.Errorf("start an instance: %w", err)
+	}
+	i.box = box
+	i.mu.Lock()
+	i.changeState(lambent.InstanceWarm)
+	i.mu.Unlock()
+	h.mu.Lock()
+	h.instances[i.id] = i
+	h.mu.Unlock()
+	h.watchers.Go(func() { // ends with the instance
+		<-box.Done()
+		if cause := box.Cause(); cause != nil {
+			h.log.Warn("an instance died", "instance", i.id, "cause", cause)
+			i.lost()
+		}
+	})
+	return i, nil
+}
+
+// Prepare puts a function's code into the cache, so that its first call need not.
+func (h *Host) Prepare(ctx context.Context, fn *lambent.Function) error {
+	_, _, release, err := h.code.hold(ctx, fn.Code)
+	if err != nil {
+		return err
+	}
+	release()
+	return nil
+}
+
+// DropCode removes a package that no function has any more.
+func (h *Host) DropCode(hash lambent.CodeHash) error { return h.code.drop(hash) }
+
+// Instances lists the instances that are not gone, in no order.
+func (h *Host) Instances() []*Instance {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Collect(maps.Values(h.instances))
+}
+
+// Snapshots copies the state of every instance, ordered by id.
+func (h *Host) Snapshots() []Snapshot {
+	all := h.Instances()
+	slices.SortFunc(all, func(a, b *Instance) int { return cmp.Compare(a.id, b.id) })
+	out := make([]Snapshot, 0, len(all))
+	for _, i := range all {
+		out = append(out, i.Snapshot())
+	}
+	return out
+}
+
+func (h *Host) forget(i *Instance) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.instances, i.id)
+}
+
+func (h *Host) observe(t Transition) {
+	if h.opts.Observe != nil {
+		h.opts.Observe(t)
+	}
+}
+
+// newID makes an identity that is never used again: 68 random bits behind the
+// prefix, in the shape of EC2's ids.
+func newID(prefix string) string {
+	var b [9]byte
+	rand.Read(b[:]) // never fails (crypto/rand)
+	return prefix + hex.EncodeToString(b[:])[:17]
+}
+
+// controlSocket makes the two ends of a container's control connection.
+func controlSocket() (host net.Conn, guest *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make a control socket: %w", err)
+	}
+	ours := os.NewFile(uintptr(fds[0]), "control")
+	guest = os.NewFile(uintptr(fds[1]), "control guest")
+	defer ours.Close() // FileConn dups
+	host, err = net.FileConn(ours)
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("make a control socket: %w", err), guest.Close())
+	}
+	return host, guest, nil
+}

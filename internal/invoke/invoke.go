@@ -1,0 +1,216 @@
+// Package invoke is one invocation's life: from a door's request to an answer
+// with its log and its record. This file is the way of a synchronous call, top to
+// bottom; it touches memory and the host only.
+package invoke
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"lambent"
+	"lambent/internal/host"
+	"lambent/internal/pool"
+	"lambent/internal/runtimeapi"
+)
+
+// Functions finds what to run.
+type Functions interface {
+	Function(account lambent.AccountID, name lambent.FunctionName, qualifier string) (*lambent.Function, error)
+}
+
+// Workers finds where to run it.
+type Workers interface {
+	Acquire(ctx context.Context, fn *lambent.Function) (*pool.Lease, error)
+}
+
+// Options are what a Service needs.
+type Options struct {
+	Functions Functions
+	Workers   Workers
+	Region    string
+	Record    func(*Execution) // of every execution; must not block; may be nil
+	Log       *slog.Logger
+}
+
+// Execution is the record of one invocation.
+type Execution struct {
+	RequestID   lambent.RequestID
+	Account     lambent.AccountID
+	Function    lambent.FunctionName
+	Start       lambent.Start
+	FinishedAt  time.Time
+	MemoryMB    int
+	MaxMemoryMB int
+	Outcome     lambent.Outcome
+	Error       string // error type of a failed one
+}
+
+// Service runs invocations. Safe for use by several goroutines.
+type Service struct{ opts Options }
+
+// New makes a service.
+func New(opts Options) *Service { return &Service{opts: opts} }
+
+// maxTries is how often a container is sought when one dies before the event was
+// handed over: until then nothing of the function's has happened.
+const maxTries = 3
+
+// Invoke runs a function and waits for its answer. What the function did wrong is
+// a Result with a FunctionError; an error is the platform's or the caller's
+// (*lambent.Error). The execution goes on when ctx ends, as on AWS; only the wait
+// for a container ends with it.
+func (s *Service) Invoke(ctx context.Context, inv *lambent.Invocation) (*lambent.Result, error) {
+	fn, err := s.opts.Functions.Function(inv.Account, inv.Function, inv.Qualifier)
+	if err != nil {
+		return nil, err
+	}
+	if err := requireRunnable(fn); err != nil {
+		return nil, err
+	}
+	for try := 1; ; try++ {
+		lease, err := s.opts.Workers.Acquire(ctx, fn)
+		if err != nil {
+			return s.failedStart(inv, fn, err)
+		}
+		result, handed, err := s.execute(inv, fn, lease)
+		if err == nil {
+			lease.Release()
+			return result, nil
+		}
+		lease.Discard()
+		if handed || try == maxTries {
+			return result, nil
+		}
+		s.opts.Log.Info("a container ended before it was handed the event; trying another", "request", inv.RequestID, "container", lease.Container.ID(), "error", err)
+	}
+}
+
+// execute hands the event over and makes the result and the log of it. An error
+// means that the container is of no more use; handed tells whether the function
+// may have begun, and then the result is what the caller is told.
+func (s *Service) execute(inv *lambent.Invocation, fn *lambent.Function, lease *pool.Lease) (result *lambent.Result, handed bool, err error) {
+	c := lease.Container
+	ev := host.Event{
+		RequestID: inv.RequestID, Payload: inv.Payload, Timeout: fn.Timeout(),
+		InvokedARN:    lambent.FunctionARN(s.opts.Region, fn.Account, fn.Name, inv.Qualifier),
+		ClientContext: inv.ClientContext, TraceID: inv.TraceID,
+	}
+	c.Begin(inv.RequestID, fn.Version)
+	answer, err := c.Invoke(&ev)
+
+	result = &lambent.Result{
+		RequestID: inv.RequestID, Payload: answer.Payload,
+		Start: lambent.Start{Kind: lease.Kind, Reason: lease.Reason, Instance: c.Instance().ID(), Container: c.ID(),
+			ServedVersion: fn.Version, ReceivedAt: inv.ReceivedAt, ExecStartedAt: answer.StartedAt},
+	}
+	report := report{request: inv.RequestID, duration: answer.Duration, memoryMB: fn.MemoryMB, init: lease.Loaded.Init}
+	switch {
+	case err != nil:
+		f := describe(inv.RequestID, fn, err)
+		result.Payload, result.Outcome, result.FunctionError = f.payload, f.outcome, unhandled
+		report.status, report.errorType = f.status, f.errorType
+		if f.line != "" {
+			c.Log(f.line)
+		}
+	case answer.ErrorType != "":
+		result.Outcome, result.FunctionError = lambent.OutcomeFunctionError, unhandled
+		report.status, report.errorType = "error", answer.ErrorType
+	}
+	report.maxMemoryMB = c.MaxMemoryUsed()
+	c.End(report.lines()...)
+	if inv.WantLogTail {
+		result.LogTail = c.Tail()
+	}
+	s.record(fn, result, report)
+	return result, !answer.StartedAt.IsZero(), err
+}
+
+// unhandled is AWS's word for every function error ("Handled" is history).
+const unhandled = "Unhandled"
+
+// requireRunnable refuses a function that is not Active, in AWS's words.
+func requireRunnable(fn *lambent.Function) error {
+	switch fn.State {
+	case "Pending":
+		return &lambent.Error{Op: "invoke", Resource: string(fn.Name), Kind: lambent.KindExists,
+			Message: "The operation cannot be performed at this time. The function is currently in the following state: Pending"}
+	case "Failed":
+		return &lambent.Error{Op: "invoke", Resource: string(fn.Name), Kind: lambent.KindExists,
+			Message: "The operation cannot be performed at this time. The function is currently in the following state: Failed (" + fn.StateReason + ")"}
+	}
+	return nil
+}
+
+// failedStart answers a call for which no container came up. The function's own
+// failure is a function error, as for a handler; anything else the platform's.
+func (s *Service) failedStart(inv *lambent.Invocation, fn *lambent.Function, err error) (*lambent.Result, error) {
+	var failed *pool.StartError
+	if !errors.As(err, &failed) {
+		return nil, err
+	}
+	f := describe(inv.RequestID, fn, failed.Err)
+	if f.payload == nil {
+		return nil, &lambent.Error{Op: "invoke", Resource: string(fn.Name), Kind: lambent.KindInternal, Err: err}
+	}
+	c := failed.Container
+	c.Begin(inv.RequestID, fn.Version)
+	if f.line != "" {
+		c.Log(f.line)
+	}
+	report := report{request: inv.RequestID, duration: failed.Took, memoryMB: fn.MemoryMB, maxMemoryMB: c.MaxMemoryUsed(), status: f.status, errorType: f.errorType}
+	c.End(report.lines()...)
+	result := &lambent.Result{
+		RequestID: inv.RequestID, Payload: f.payload, FunctionError: unhandled, Outcome: f.outcome,
+		Start: lambent.Start{Kind: failed.Kind, Reason: failed.Reason, Instance: c.Instance().ID(), Container: c.ID(), ServedVersion: fn.Version, ReceivedAt: inv.ReceivedAt},
+	}
+	if inv.WantLogTail {
+		result.LogTail = c.Tail()
+	}
+	s.record(fn, result, report)
+	return result, nil
+}
+
+// record tells of an execution that has ended.
+func (s *Service) record(fn *lambent.Function, r *lambent.Result, rep report) {
+	if s.opts.Record != nil {
+		s.opts.Record(&Execution{RequestID: r.RequestID, Account: fn.Account, Function: fn.Name, Start: r.Start, FinishedAt: time.Now(),
+			MemoryMB: fn.MemoryMB, MaxMemoryMB: rep.maxMemoryMB, Outcome: r.Outcome, Error: rep.errorType})
+	}
+}
+
+// failure is what a caller is told when a runtime failed instead of answering.
+type failure struct {
+	payload   []byte // nil: it was not the function's fault
+	outcome   lambent.Outcome
+	status    string // of the REPORT line
+	errorType string
+	line      string // in the log, before END
+}
+
+// describe makes AWS's shapes of a host's error.
+func describe(id lambent.RequestID, fn *lambent.Function, err error) failure {
+	if timeout, ok := errors.AsType[*host.TimeoutError](err); ok {
+		message := fmt.Sprintf("Task timed out after %.2f seconds", timeout.Limit.Seconds())
+		return failure{payload: runtimeapi.ErrorPayload("Sandbox.Timedout", string(id), message), outcome: lambent.OutcomeTimedOut,
+			status: "timeout", line: fmt.Sprintf("%s %s %s", time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), id, message)}
+	}
+	if exit, ok := errors.AsType[*host.ExitError](err); ok {
+		f := failure{payload: exit.Payload(string(id)), outcome: lambent.OutcomeFunctionError, status: "error", errorType: runtimeapi.TypeExit,
+			line: fmt.Sprintf("RequestId: %s Error: %s\n%s", id, exit.ExitError.Error(), runtimeapi.TypeExit)}
+		if exit.OutOfMemory {
+			f.errorType = "Runtime.OutOfMemory"
+		}
+		return f
+	}
+	if init, ok := errors.AsType[*runtimeapi.InitError](err); ok {
+		return failure{payload: init.Payload(string(id)), outcome: lambent.OutcomeFunctionError, status: "error", errorType: init.Type}
+	}
+	if broke, ok := errors.AsType[*runtimeapi.ProtocolError](err); ok {
+		return failure{payload: runtimeapi.ErrorPayload(runtimeapi.TypeExit, string(id), "Runtime exited without providing a reason"), outcome: lambent.OutcomeFunctionError,
+			status: "error", errorType: runtimeapi.TypeExit, line: fmt.Sprintf("RequestId: %s Error: %s", id, broke)}
+	}
+	return failure{outcome: lambent.OutcomeLost, status: "error", errorType: "Runtime.Unknown"}
+}
