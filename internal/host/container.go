@@ -34,13 +34,13 @@ type Container struct {
 	closed   chan struct{} // closed when everything is released
 	closeErr error
 
-	release func() // of the code, set by Load
-
 	mu sync.Mutex
 	// +checklocks:mu
 	state lambent.ContainerState
 	// +checklocks:mu
 	fn *lambent.Function
+	// +checklocks:mu
+	release func() // of the code; nil once done
 	// +checklocks:mu
 	idleSince time.Time
 	// +checklocks:mu
@@ -113,7 +113,7 @@ func (c *Container) Load(ctx context.Context, fn *lambent.Function, initLimit ti
 		return Loaded{}, errors.Join(err, fmt.Errorf("load %s into container %s: it was given its function before", fn.Name, c.id))
 	}
 	c.fn, c.release = fn, release
-	c.log.start(fn, c.host.now())
+	stream := c.log.start(fn, c.host.now())
 	c.mu.Unlock()
 
 	if err := c.inst.resize(fn.MemoryMB); err != nil {
@@ -126,7 +126,7 @@ func (c *Container) Load(ctx context.Context, fn *lambent.Function, initLimit ti
 	began := c.host.now()
 	ctx, cancel := context.WithTimeoutCause(ctx, initLimit, errInitLimit)
 	defer cancel()
-	assignment := c.host.assignment(fn, c.family, c.log.stream)
+	assignment := c.host.assignment(fn, c.family, stream)
 	err = c.session.Assign(ctx, &assignment)
 	c.logs.drain()
 	took := c.host.now().Sub(began)
@@ -323,7 +323,7 @@ func (i *Instance) Boot(ctx context.Context, family lambent.Family, ephemeralMB 
 			Err: errors.New("none is installed in this machine's system folders; `lambent doctor` lists what was found")}
 	}
 	c := &Container{host: h, inst: i, id: lambent.ContainerID(newID("c-")), family: family,
-		exited: make(chan struct{}), closed: make(chan struct{}), release: func() {}}
+		exited: make(chan struct{}), closed: make(chan struct{})}
 	c.timer = time.AfterFunc(time.Hour, c.onTimer)
 	c.timer.Stop()
 

@@ -160,9 +160,10 @@ type logState struct {
 }
 
 // start names the stream as AWS does: YYYY/MM/DD/[VERSION]32hex.
-func (l *logState) start(fn *lambent.Function, now time.Time) {
+func (l *logState) start(fn *lambent.Function, now time.Time) (stream string) {
 	l.stream = now.UTC().Format("2006/01/02") + "/[" + string(fn.Version) + "]" + newID("") + newID("")[:15]
 	l.tail.reset()
+	return l.stream
 }
 
 // tailBytes is how much of a log Invoke gives back (AWS: "the last 4 KB").

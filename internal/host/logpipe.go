@@ -20,10 +20,12 @@ type logPipe struct {
 	write   *os.File // for the container; closed on our side once handed over
 	read    *os.File
 	conn    syscall.RawConn
-	emit    func(line []byte) // called with mu held; must not block or keep line
-	drained chan struct{}     // closed when the reader goroutine has ended
+	drained chan struct{} // closed when the reader goroutine has ended
 
 	mu sync.Mutex
+	// emit must not block and not keep the line.
+	// +checklocks:mu
+	emit func(line []byte)
 	// +checklocks:mu
 	partial []byte // a line not yet ended
 	// +checklocks:mu
@@ -110,9 +112,13 @@ func (p *logPipe) take(b []byte) {
 // drain takes in all that has been written until now, the last line also where
 // it has no end.
 func (p *logPipe) drain() {
+	_ = p.conn.Control(func(fd uintptr) { // fails once closed, and then there is nothing to read
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		_ = p.readAvailable(int(fd))
+	})
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_ = p.conn.Control(func(fd uintptr) { _ = p.readAvailable(int(fd)) })
 	if len(p.partial) > 0 {
 		p.emit(p.partial)
 		p.partial = p.partial[:0]
