@@ -42,8 +42,16 @@ const (
 var errFault = errors.New("at fault")
 
 type commands struct {
-	Up      upCommand      `cmd:"" help:"Run the server."`
-	Version versionCommand `cmd:"" help:"Print the version."`
+	Up         upCommand         `cmd:"" help:"Run the server."`
+	Quickstart quickstartCommand `cmd:"" help:"Start the platform, deploy the samples, call each cold and warm, and show what happened."`
+	Deploy     deployCommand     `cmd:"" help:"Make a function of a folder, or give it new code."`
+	Invoke     invokeCommand     `cmd:"" help:"Call a function and print its answer."`
+	Logs       logsCommand       `cmd:"" help:"Print a function's log."`
+	Ls         lsCommand         `cmd:"" help:"List functions."`
+	Rm         rmCommand         `cmd:"" help:"Delete functions."`
+	Ps         psCommand         `cmd:"" help:"List pools, instances and containers."`
+	Doctor     doctorCommand     `cmd:"" help:"Say what this machine can do, and what to do about what it cannot."`
+	Version    versionCommand    `cmd:"" help:"Print the version."`
 }
 
 const description = `lambent runs AWS Lambda functions on your own machine, each account's code in sandboxes of its own.
@@ -63,6 +71,7 @@ func Main(ctx context.Context, args []string, streams Streams, serve Serve) int 
 	exited := -1
 	var c commands
 	c.Up.Plugins = kong.Plugins{newConfigFlags()}
+	c.Quickstart.Plugins = kong.Plugins{newConfigFlags()}
 	parser, err := kong.New(&c,
 		kong.Name("lambent"),
 		kong.Description(description),
