@@ -1,0 +1,259 @@
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"lambent"
+)
+
+// Functions is what the API needs of whoever remembers functions. Every record
+// handed out is immutable. Errors are *lambent.Error: KindNotFound, KindExists,
+// KindPrecondition, KindInvalid, with the text for the caller in Message.
+// Safe for concurrent use.
+type Functions interface {
+	// CreateFunction makes a function of spec, whose identity and
+	// configuration are set, and of its zipped package. The record comes back
+	// Pending, with code hash, revision and time filled in.
+	CreateFunction(ctx context.Context, spec *lambent.Function, pkg []byte) (*lambent.Function, error)
+	// UpdateFunctionCode gives the function another package. change alters a
+	// copy of the record; revision is the one expected, "" for any.
+	UpdateFunctionCode(ctx context.Context, account lambent.AccountID, name lambent.FunctionName, revision string, change func(*lambent.Function), pkg []byte) (*lambent.Function, error)
+	// UpdateFunctionConfiguration alters a copy of the record by change, whose
+	// error is passed back as it is.
+	UpdateFunctionConfiguration(ctx context.Context, account lambent.AccountID, name lambent.FunctionName, revision string, change func(*lambent.Function) error) (*lambent.Function, error)
+	DeleteFunction(ctx context.Context, account lambent.AccountID, name lambent.FunctionName) error
+	// Function finds the version that qualifier means; "" is $LATEST.
+	Function(account lambent.AccountID, name lambent.FunctionName, qualifier string) (*lambent.Function, error)
+	// ListFunctions returns at most max functions by name, those after the
+	// given name, and the name to go on after, "" at the end.
+	ListFunctions(account lambent.AccountID, after lambent.FunctionName, max int) ([]*lambent.Function, lambent.FunctionName)
+	// CodePackage opens a package as it was uploaded and tells its size.
+	CodePackage(ctx context.Context, hash lambent.CodeHash) (io.ReadCloser, int64, error)
+}
+
+// Invoker runs functions. What a function did wrong is in the Result; an error
+// is that the invocation did not reach it. Safe for concurrent use.
+type Invoker interface {
+	Invoke(ctx context.Context, inv *lambent.Invocation) (*lambent.Result, error)
+}
+
+// Options is what an API is made of.
+type Options struct {
+	Functions    Functions
+	Invoker      Invoker
+	CheckPackage func(zip []byte) error // refuses a package that must not be run; a *lambent.Error speaks for itself
+
+	Region       string // in ARNs; empty: us-east-1
+	Architecture string // of this machine: x86_64 or arm64; empty: x86_64
+
+	// Authenticate tells who asks; nil: AuthenticateOpen.
+	Authenticate func(*http.Request) (Caller, error)
+
+	// BodyBudget is how many bytes of request bodies may be in memory at once;
+	// 0: 1 GiB. A request over it is throttled.
+	BodyBudget int64
+
+	Now func() time.Time // nil: time.Now
+	Log *slog.Logger     // nil: discards
+}
+
+// The limits of AWS Lambda on what a request carries, in bytes (developer
+// guide, "Lambda quotas", and answers seen at AWS).
+const (
+	maxInvokeBody   = 6*1024*1024 + 100 // 6 MB, and the 100 bytes AWS's runtime interface allows beyond
+	maxCodeBody     = 70167211          // a whole request that carries code
+	maxConfigBody   = 1 << 20           // any other request
+	maxZip          = 52428800          // a package, decoded
+	maxBodyInFlight = 1 << 30
+)
+
+// Names of headers in the form net/http keys them by.
+const (
+	headerRequestID = "X-Amzn-Requestid"
+	headerErrorType = "X-Amzn-Errortype"
+	headerTraceID   = "X-Amzn-Trace-Id"
+)
+
+const operatorPrefix = "/_lambent/"
+
+// API serves the Lambda API and, below /_lambent/, what is the operator's. It
+// is an http.Handler, safe for concurrent use, and owns no goroutine.
+type API struct {
+	functions    Functions
+	invoker      Invoker
+	checkPackage func([]byte) error
+	authenticate func(*http.Request) (Caller, error)
+	region       string
+	architecture string
+	bodyBudget   int64
+	now          func() time.Time
+	log          *slog.Logger
+
+	shapes   *shapes
+	routes   routes
+	operator *http.ServeMux
+	linkKey  []byte // signs code locations; of this process only
+	started  time.Time
+
+	bodiesInFlight atomic.Int64 // bytes
+}
+
+// New makes an API. It refuses options without Functions, Invoker or
+// CheckPackage, since each of them would fail only at the first request.
+func New(opts Options) (*API, error) {
+	if opts.Functions == nil || opts.Invoker == nil || opts.CheckPackage == nil {
+		return nil, errors.New("make the API: Functions, Invoker and CheckPackage must all be given")
+	}
+	a := &API{
+		functions:    opts.Functions,
+		invoker:      opts.Invoker,
+		checkPackage: opts.CheckPackage,
+		authenticate: opts.Authenticate,
+		region:       opts.Region,
+		architecture: opts.Architecture,
+		bodyBudget:   opts.BodyBudget,
+		now:          opts.Now,
+		log:          opts.Log,
+		shapes:       newShapes(),
+		operator:     http.NewServeMux(),
+		linkKey:      make([]byte, 32),
+	}
+	if a.authenticate == nil {
+		a.authenticate = AuthenticateOpen
+	}
+	if a.region == "" {
+		a.region = "us-east-1"
+	}
+	if a.architecture == "" {
+		a.architecture = "x86_64"
+	}
+	if a.bodyBudget == 0 {
+		a.bodyBudget = maxBodyInFlight
+	}
+	if a.now == nil {
+		a.now = time.Now
+	}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	if _, err := rand.Read(a.linkKey); err != nil {
+		return nil, err
+	}
+	a.started = a.now()
+	a.routes = newRoutes(map[string]handler{
+		"CreateFunction":              (*API).createFunction,
+		"GetFunction":                 (*API).getFunction,
+		"GetFunctionConfiguration":    (*API).getFunctionConfiguration,
+		"ListFunctions":               (*API).listFunctions,
+		"UpdateFunctionCode":          (*API).updateFunctionCode,
+		"UpdateFunctionConfiguration": (*API).updateFunctionConfiguration,
+		"DeleteFunction":              (*API).deleteFunction,
+		"Invoke":                      (*API).invoke,
+	})
+	a.operator.HandleFunc("GET /_lambent/health", a.health)
+	a.operator.HandleFunc("GET "+codePath+"{hash}", a.serveCode)
+	a.operator.HandleFunc(operatorPrefix, a.unknownOperatorPath)
+	return a, nil
+}
+
+// Handle serves an operator's path by h. pattern is one of http.ServeMux whose
+// path is below /_lambent/. It must be called before the API serves, and like
+// http.ServeMux.Handle it panics where two patterns conflict.
+func (a *API) Handle(pattern string, h http.Handler) { a.operator.Handle(pattern, h) }
+
+// Authenticate tells who sent a request, by the rule the API itself goes by:
+// handlers of operator's paths use it to keep accounts apart.
+func (a *API) Authenticate(r *http.Request) (Caller, error) { return a.authenticate(r) }
+
+// ServeHTTP answers one request.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, operatorPrefix) {
+		a.operator.ServeHTTP(w, r)
+		return
+	}
+	c := call{w: w, r: r, id: newRequestID(), received: a.now()}
+	w.Header()[headerRequestID] = []string{string(c.id)}
+	defer func() { a.bodiesInFlight.Add(-c.reserved) }()
+	if name, err := a.serve(&c); err != nil {
+		a.writeError(w, r, name, err)
+	}
+}
+
+// serve finds the operation, does it and names it. The answer is written where
+// it returns no error.
+func (a *API) serve(c *call) (name string, err error) {
+	path, ok := splitPath(c.r.URL)
+	var rt *route
+	if ok {
+		rt = a.routes.find(c.r, &path)
+	}
+	if rt == nil {
+		c.drain()
+		return "", unknownOperation(c.r)
+	}
+	for i, at := range rt.params {
+		c.params[i] = path.part[at]
+	}
+	if c.caller, err = a.authenticate(c.r); err != nil {
+		c.drain()
+		return rt.name, err
+	}
+	if rt.handler == nil {
+		c.drain()
+		return rt.name, notImplemented(rt.name)
+	}
+	return rt.name, rt.handler(a, c)
+}
+
+// A handler does one operation: it answers on c and returns nil, or it answers
+// nothing and returns an error.
+type handler func(a *API, c *call) error
+
+// A call is one request on its way through an operation.
+type call struct {
+	w        http.ResponseWriter
+	r        *http.Request
+	id       lambent.RequestID
+	received time.Time
+	caller   Caller
+	params   [3]string // of the path, in its order
+	reserved int64     // bytes of the body budget
+}
+
+// query returns a parameter of the query, nil where it is not there.
+func (c *call) query(name string) *string {
+	if c.r.URL.RawQuery == "" {
+		return nil
+	}
+	if values := c.r.URL.Query()[name]; len(values) > 0 {
+		return &values[0]
+	}
+	return nil
+}
+
+func (c *call) reply(status int, answer any) error {
+	writeJSON(c.w, status, answer)
+	return nil
+}
+
+func unknownOperation(r *http.Request) error {
+	path := r.URL.EscapedPath()
+	if len(path) > 200 {
+		path = path[:200] + "…"
+	}
+	return &lambent.Error{Op: "route", Kind: lambent.KindNotFound, Reason: "UnknownOperationException",
+		Message: r.Method + " " + strings.ToValidUTF8(path, "") + " is not an operation of the AWS Lambda API"}
+}
+
+func notImplemented(operation string) error {
+	return &lambent.Error{Op: operation, Kind: lambent.KindUnsupported,
+		Message: "lambent does not implement the operation " + operation + " yet"}
+}

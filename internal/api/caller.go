@@ -1,0 +1,50 @@
+package api
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"lambent"
+)
+
+// Caller is who sent a request.
+type Caller struct {
+	Account  lambent.AccountID
+	Operator bool // may see every account's instances, executions and the like
+}
+
+// AuthenticateOpen takes callers at their word: an access key of 12 digits is
+// the account, anything else is lambent.DefaultAccount. Signatures, dates and
+// the region of the credential's scope are not looked at. Whoever asks from
+// this machine without naming an account is the operator. It is for
+// `auth: open`, which is for loopback.
+func AuthenticateOpen(r *http.Request) (Caller, error) {
+	if key := accessKey(r); lambent.IsAccountID(key) {
+		return Caller{Account: lambent.AccountID(key)}, nil
+	}
+	return Caller{Account: lambent.DefaultAccount, Operator: fromLoopback(r)}, nil
+}
+
+// fromLoopback reports whether the connection comes from this machine.
+func fromLoopback(r *http.Request) bool {
+	addr, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && addr.Addr().Unmap().IsLoopback()
+}
+
+// accessKey is the first part of a SigV4 credential
+// (KEY/DATE/REGION/SERVICE/aws4_request), from the Authorization header or from
+// the query of a presigned request; "" where there is none.
+func accessKey(r *http.Request) string {
+	credential := ""
+	if auth := r.Header.Get("Authorization"); auth != "" {
+		_, credential, _ = strings.Cut(auth, "Credential=")
+	} else if strings.Contains(r.URL.RawQuery, "X-Amz-Credential") {
+		credential = r.URL.Query().Get("X-Amz-Credential")
+	}
+	key, _, ok := strings.Cut(credential, "/")
+	if !ok {
+		return ""
+	}
+	return key
+}

@@ -1,0 +1,174 @@
+package api
+
+import (
+	"net/http"
+
+	"lambent"
+)
+
+type createFunctionRequest struct {
+	settings
+	FunctionName         *string
+	Code                 *codeSource
+	PackageType          *string
+	Publish              *bool
+	Tags                 map[string]*string
+	Architectures        []*string
+	CodeSigningConfigArn *string
+	PublishTo            *string
+	TenancyConfig        *tenancySettings
+}
+
+func (q *createFunctionRequest) member(d *decoder, name string) error {
+	switch name {
+	case "FunctionName":
+		return d.str(&q.FunctionName)
+	case "Code":
+		q.Code = &codeSource{}
+		return d.structure(q.Code)
+	case "PackageType":
+		return d.str(&q.PackageType)
+	case "Publish":
+		return d.boolean(&q.Publish)
+	case "Tags":
+		return d.strMap(&q.Tags)
+	case "Architectures":
+		return d.strings(&q.Architectures)
+	case "CodeSigningConfigArn":
+		return d.str(&q.CodeSigningConfigArn)
+	case "PublishTo":
+		return d.str(&q.PublishTo)
+	case "TenancyConfig":
+		q.TenancyConfig = &tenancySettings{}
+		return d.structure(q.TenancyConfig)
+	}
+	if known, err := q.settings.member(d, name); known {
+		return err
+	}
+	return d.skip()
+}
+
+type tenancySettings struct{ TenantIsolationMode *string }
+
+func (c *tenancySettings) member(d *decoder, name string) error {
+	if name == "TenantIsolationMode" {
+		return d.str(&c.TenantIsolationMode)
+	}
+	return d.skip()
+}
+
+func (q *createFunctionRequest) check(a *API) error {
+	var v violations
+	sh := a.shapes
+	v.required("functionName", q.FunctionName != nil)
+	if q.FunctionName != nil {
+		a.checkName(&v, *q.FunctionName, sh.functionName, nil)
+	}
+	v.required("role", q.Role != nil)
+	v.required("code", q.Code != nil)
+	if q.Code != nil {
+		q.Code.check(&v, sh, "code.")
+	}
+	v.str("packageType", q.PackageType, sh.packageType...)
+	v.list("architectures", q.Architectures, 1, 1, sh.architecture...)
+	v.str("codeSigningConfigArn", q.CodeSigningConfigArn, sh.codeSigningArn...)
+	v.str("publishTo", q.PublishTo, sh.publishTo...)
+	if c := q.TenancyConfig; c != nil {
+		v.required("tenancyConfig.tenantIsolationMode", c.TenantIsolationMode != nil)
+		v.str("tenancyConfig.tenantIsolationMode", c.TenantIsolationMode, sh.tenantIsolation...)
+	}
+	q.settings.check(&v, sh)
+	return v.err()
+}
+
+// acceptable refuses what is well-formed but cannot be had.
+func (q *createFunctionRequest) acceptable(a *API, operation string) error {
+	switch {
+	case q.PackageType != nil && *q.PackageType == "Image":
+		return invalid(operation, "This build of lambent runs functions of the package type Zip only, not Image.")
+	case q.Runtime == nil || q.Handler == nil:
+		return invalid(operation, "Runtime and Handler are mandatory parameters for functions created with deployment packages.")
+	case nonEmpty(q.CodeSigningConfigArn):
+		return unsupportedField(operation, "CodeSigningConfigArn")
+	case q.TenancyConfig != nil:
+		return unsupportedField(operation, "TenancyConfig")
+	case q.PublishTo != nil:
+		return unsupportedField(operation, "PublishTo")
+	}
+	if err := q.settings.acceptable(operation); err != nil {
+		return err
+	}
+	if err := a.checkArchitectures(operation, q.Architectures); err != nil {
+		return err
+	}
+	if err := checkTags(operation, q.Tags); err != nil {
+		return err
+	}
+	return checkPublish(operation, q.Publish)
+}
+
+// checkPublish refuses to publish a version: there are none but $LATEST yet.
+func checkPublish(operation string, publish *bool) error {
+	if publish == nil || !*publish {
+		return nil
+	}
+	return &lambent.Error{Op: operation, Kind: lambent.KindUnsupported,
+		Message: operation + " with Publish needs the operation PublishVersion, which lambent does not implement yet: leave Publish out, or set it to false"}
+}
+
+// createFunction does CreateFunction.
+func (a *API) createFunction(c *call) error {
+	const operation = "CreateFunction"
+	body, err := a.body(c, maxCodeBody, codeTooLarge(operation, maxCodeBody))
+	if err != nil {
+		return err
+	}
+	var q createFunctionRequest
+	if err := decode(body, &q); err != nil {
+		return err
+	}
+	if err := q.check(a); err != nil {
+		return err
+	}
+	ref, err := a.target(c, operation, *q.FunctionName, nil)
+	if err != nil {
+		return err
+	}
+	if ref.Qualifier != "" {
+		return invalid(operation, "A function is created without a qualifier: leave out what stands behind its name.")
+	}
+	if err := q.acceptable(a, operation); err != nil {
+		return err
+	}
+	pkg, err := a.zip(operation, q.Code)
+	if err != nil {
+		return err
+	}
+	f, err := a.functions.CreateFunction(c.r.Context(), a.spec(ref, &q), pkg)
+	if err != nil {
+		return err
+	}
+	return c.reply(http.StatusCreated, a.configuration(f, ""))
+}
+
+// spec is the record the caller asks for, with AWS's defaults for what is left
+// out.
+func (a *API) spec(ref lambent.FunctionRef, q *createFunctionRequest) *lambent.Function {
+	f := &lambent.Function{
+		Account:       ref.Account,
+		Name:          ref.Name,
+		Version:       lambent.Latest,
+		TimeoutSecs:   3,
+		MemoryMB:      128,
+		EphemeralMB:   512,
+		PackageType:   "Zip",
+		Architectures: []string{a.architecture},
+		TracingMode:   "PassThrough",
+		LoggingFormat: "Text",
+	}
+	q.settings.apply(f)
+	if len(q.Tags) > 0 {
+		f.Tags = plainMap(q.Tags)
+	}
+	return f
+}

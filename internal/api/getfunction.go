@@ -1,0 +1,57 @@
+package api
+
+import (
+	"net/http"
+
+	"lambent"
+)
+
+type getFunctionAnswer struct {
+	Configuration functionConfiguration
+	Code          codeLocation
+	Tags          map[string]string `json:",omitempty"`
+}
+
+type codeLocation struct{ RepositoryType, Location string }
+
+// getFunction does GetFunction.
+func (a *API) getFunction(c *call) error {
+	f, qualifier, err := a.lookUp(c, "GetFunction")
+	if err != nil {
+		return err
+	}
+	return c.reply(http.StatusOK, getFunctionAnswer{
+		Configuration: a.configuration(f, qualifier),
+		Code:          codeLocation{RepositoryType: "S3", Location: a.codeURL(c.r, f)},
+		Tags:          f.Tags,
+	})
+}
+
+// getFunctionConfiguration does GetFunctionConfiguration.
+func (a *API) getFunctionConfiguration(c *call) error {
+	f, qualifier, err := a.lookUp(c, "GetFunctionConfiguration")
+	if err != nil {
+		return err
+	}
+	return c.reply(http.StatusOK, a.configuration(f, qualifier))
+}
+
+// lookUp finds the function that path and query name, and the qualifier it was
+// named by.
+func (a *API) lookUp(c *call, operation string) (*lambent.Function, string, error) {
+	name, qualifier := c.params[0], c.query("Qualifier")
+	var v violations
+	a.checkName(&v, name, a.shapes.namespacedFunctionName, qualifier)
+	if err := v.err(); err != nil {
+		return nil, "", err
+	}
+	ref, err := a.target(c, operation, name, qualifier)
+	if err != nil {
+		return nil, "", err
+	}
+	f, err := a.functions.Function(ref.Account, ref.Name, ref.Qualifier)
+	if err != nil {
+		return nil, "", err
+	}
+	return f, ref.Qualifier, nil
+}

@@ -1,0 +1,208 @@
+package api
+
+import (
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"strconv"
+	"time"
+
+	"lambent"
+)
+
+// maxClientContext is AWS's limit on the client context, encoded.
+const maxClientContext = 3583
+
+// invokeTooLarge is what AWS says of a payload over its 6 MB.
+func invokeTooLarge() *lambent.Error {
+	return &lambent.Error{Op: "Invoke", Kind: lambent.KindTooLarge,
+		Message: "Request must be smaller than 6291456 bytes for the InvokeFunction operation"}
+}
+
+// invoke does Invoke. This is the hot path: an honest request for a plain name
+// is taken apart without a regular expression, a map or a JSON tree.
+func (a *API) invoke(c *call) error {
+	const operation = "Invoke"
+	name, h := c.params[0], c.r.Header
+	qualifier := c.query("Qualifier")
+	kind := h.Get("X-Amz-Invocation-Type")
+	if err := a.checkInvoke(name, qualifier, h); err != nil {
+		c.drain()
+		return err
+	}
+	ref, err := a.target(c, operation, name, qualifier)
+	if err != nil {
+		c.drain()
+		return err
+	}
+	clientContext, err := readClientContext(h.Get("X-Amz-Client-Context"))
+	if err != nil {
+		c.drain()
+		return err
+	}
+	payload, err := a.body(c, maxInvokeBody, invokeTooLarge())
+	if err != nil {
+		return err
+	}
+	if len(payload) > 0 {
+		if err := checkJSON(payload); err != nil {
+			return badPayload(payload, err)
+		}
+	}
+	switch kind {
+	case "Event":
+		return &lambent.Error{Op: operation, Resource: name, Kind: lambent.KindUnsupported,
+			Message: "lambent does not implement the operation Invoke with the InvocationType Event yet: use RequestResponse"}
+	case "DryRun":
+		if _, err := a.functions.Function(ref.Account, ref.Name, ref.Qualifier); err != nil {
+			return err
+		}
+		c.w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	inv := &lambent.Invocation{
+		RequestID:     c.id,
+		Account:       ref.Account,
+		Function:      ref.Name,
+		Qualifier:     ref.Qualifier,
+		Payload:       payload,
+		ReceivedAt:    c.received,
+		ClientContext: clientContext,
+		TraceID:       traceID(h.Get(headerTraceID), c.received),
+		WantLogTail:   h.Get("X-Amz-Log-Type") == "Tail",
+	}
+	res, err := a.invoker.Invoke(c.r.Context(), inv)
+	if err != nil {
+		return err
+	}
+	writeResult(c, inv, res)
+	return nil
+}
+
+// checkInvoke holds what comes in path, query and headers against the model.
+func (a *API) checkInvoke(name string, qualifier *string, h http.Header) error {
+	var v violations
+	a.checkName(&v, name, a.shapes.namespacedFunctionName, qualifier)
+	v.header("invocationType", h, "X-Amz-Invocation-Type", a.shapes.invocationType)
+	v.header("logType", h, "X-Amz-Log-Type", a.shapes.logType)
+	v.header("durableExecutionName", h, "X-Amz-Durable-Execution-Name", a.shapes.durableExecutionName)
+	v.header("tenantId", h, "X-Amz-Tenant-Id", a.shapes.tenantID)
+	if err := v.err(); err != nil {
+		return err
+	}
+	for field, header := range map[string]string{"DurableExecutionName": "X-Amz-Durable-Execution-Name", "TenantId": "X-Amz-Tenant-Id"} {
+		if h.Get(header) != "" {
+			return unsupportedField("Invoke", field)
+		}
+	}
+	return nil
+}
+
+// header checks a member that comes in a header. No header, or an empty one, is
+// a member left out.
+func (v *violations) header(path string, h http.Header, name string, rules []rule) {
+	if s := h.Get(name); s != "" {
+		v.str(path, &s, rules...)
+	}
+}
+
+// readClientContext decodes the client context; empty is none.
+func readClientContext(encoded string) (string, error) {
+	if encoded == "" {
+		return "", nil
+	}
+	if len(encoded) > maxClientContext {
+		return "", &lambent.Error{Op: "Invoke", Kind: lambent.KindMalformed,
+			Message: "Client context must be at most " + strconv.Itoa(maxClientContext) + " bytes of Base64."}
+	}
+	raw, err := base64.StdEncoding.DecodeString(encoded)
+	if err == nil {
+		err = checkJSON(raw)
+	}
+	if err == nil && !startsObject(raw) {
+		err = errors.New("not an object")
+	}
+	if err != nil {
+		return "", &lambent.Error{Op: "Invoke", Kind: lambent.KindMalformed, Err: err,
+			Message: "Client context must be a valid Base64-encoded JSON object."}
+	}
+	return string(raw), nil
+}
+
+func startsObject(data []byte) bool {
+	d := decoder{data: data}
+	c, ok := d.peek()
+	return ok && c == '{'
+}
+
+func badPayload(payload []byte, err error) error {
+	message := "Could not parse request body into json: Could not parse payload into json: " + err.Error()
+	if s, ok := errors.AsType[*syntaxError](err); ok {
+		message += locate(payload, s.offset)
+	}
+	return &lambent.Error{Op: "Invoke", Kind: lambent.KindMalformed, Message: message, Err: err}
+}
+
+// writeResult answers with what became of an invocation: AWS's headers, and
+// lambent's own about how it was started.
+func writeResult(c *call, inv *lambent.Invocation, res *lambent.Result) {
+	h := c.w.Header()
+	start := &res.Start
+	values := make([]string, 0, 16) // what the header's slices are cut from
+	put := func(key, value string) {
+		values = append(values, value)
+		h[key] = values[len(values)-1:]
+	}
+	put("Content-Type", "application/json")
+	put("Content-Length", strconv.Itoa(len(res.Payload)))
+	put("X-Amzn-Remapped-Content-Length", "0")
+	put(headerTraceID, inv.TraceID)
+	put("X-Amz-Executed-Version", headerText(string(start.ServedVersion)))
+	if res.FunctionError != "" {
+		put("X-Amz-Function-Error", headerText(res.FunctionError))
+	}
+	if inv.WantLogTail {
+		put("X-Amz-Log-Result", base64.StdEncoding.EncodeToString(res.LogTail))
+	}
+	put("X-Lambent-Start-Kind", headerText(string(start.Kind)))
+	put("X-Lambent-Reason", headerText(start.Reason))
+	put("X-Lambent-Instance-Id", headerText(string(start.Instance)))
+	put("X-Lambent-Container-Id", headerText(string(start.Container)))
+	put("X-Lambent-Served-Version", headerText(string(start.ServedVersion)))
+	put("X-Lambent-Received-At", stamp(start.ReceivedAt, c.received))
+	if !start.ExecStartedAt.IsZero() {
+		put("X-Lambent-Exec-Started-At", stamp(start.ExecStartedAt, start.ExecStartedAt))
+	}
+	c.w.WriteHeader(http.StatusOK)
+	_, _ = c.w.Write(res.Payload) // an error here means the caller has gone
+}
+
+// stamp is t, or instead where t is not set, as RFC 3339 with nanoseconds.
+func stamp(t, instead time.Time) string {
+	if t.IsZero() {
+		t = instead
+	}
+	return t.UTC().Format(time.RFC3339Nano)
+}
+
+// maxHeaderText bounds a header's value that comes from below.
+const maxHeaderText = 1024
+
+// headerText makes s fit to stand in a header: printable ASCII, and not
+// endless. A text that fits is returned as it is.
+func headerText(s string) string {
+	if len(s) <= maxHeaderText && printable(s) {
+		return s
+	}
+	out := make([]byte, 0, min(len(s), maxHeaderText))
+	for _, r := range s {
+		if len(out) == maxHeaderText {
+			break
+		}
+		if r < ' ' || r > '~' {
+			r = '?'
+		}
+		out = append(out, byte(r))
+	}
+	return string(out)
+}

@@ -1,0 +1,127 @@
+package api
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"net/http"
+
+	"lambent"
+)
+
+type updateFunctionCodeRequest struct {
+	codeSource
+	Publish       *bool
+	DryRun        *bool
+	RevisionId    *string
+	Architectures []*string
+	PublishTo     *string
+}
+
+func (q *updateFunctionCodeRequest) member(d *decoder, name string) error {
+	switch name {
+	case "Publish":
+		return d.boolean(&q.Publish)
+	case "DryRun":
+		return d.boolean(&q.DryRun)
+	case "RevisionId":
+		return d.str(&q.RevisionId)
+	case "Architectures":
+		return d.strings(&q.Architectures)
+	case "PublishTo":
+		return d.str(&q.PublishTo)
+	}
+	return q.codeSource.member(d, name)
+}
+
+func (q *updateFunctionCodeRequest) check(a *API, name string) error {
+	var v violations
+	a.checkName(&v, name, a.shapes.functionName, nil)
+	q.codeSource.check(&v, a.shapes, "")
+	v.list("architectures", q.Architectures, 1, 1, a.shapes.architecture...)
+	v.str("publishTo", q.PublishTo, a.shapes.publishTo...)
+	return v.err()
+}
+
+// updateFunctionCode does UpdateFunctionCode.
+func (a *API) updateFunctionCode(c *call) error {
+	const operation = "UpdateFunctionCode"
+	body, err := a.body(c, maxCodeBody, codeTooLarge(operation, maxCodeBody))
+	if err != nil {
+		return err
+	}
+	var q updateFunctionCodeRequest
+	if err := decode(body, &q); err != nil {
+		return err
+	}
+	if err := q.check(a, c.params[0]); err != nil {
+		return err
+	}
+	ref, current, err := a.updated(c, operation)
+	if err != nil {
+		return err
+	}
+	if nonEmpty(q.ImageUri) && q.ZipFile == nil && current.PackageType == "Zip" {
+		return invalid(operation, "Please don't provide ImageUri when updating a function with packageType Zip.")
+	}
+	if q.PublishTo != nil {
+		return unsupportedField(operation, "PublishTo")
+	}
+	if err := checkPublish(operation, q.Publish); err != nil {
+		return err
+	}
+	if err := a.checkArchitectures(operation, q.Architectures); err != nil {
+		return err
+	}
+	pkg, err := a.zip(operation, &q.codeSource)
+	if err != nil {
+		return err
+	}
+	if q.DryRun != nil && *q.DryRun {
+		return a.dryRunCode(c, &q, current, pkg)
+	}
+	change := func(f *lambent.Function) {
+		if len(q.Architectures) > 0 {
+			f.Architectures = []string{*q.Architectures[0]}
+		}
+	}
+	f, err := a.functions.UpdateFunctionCode(c.r.Context(), ref.Account, ref.Name, text(q.RevisionId), change, pkg)
+	if err != nil {
+		return err
+	}
+	return c.reply(http.StatusOK, a.configuration(f, ""))
+}
+
+// dryRunCode answers what the update would make of the function, and makes
+// nothing.
+func (a *API) dryRunCode(c *call, q *updateFunctionCodeRequest, current *lambent.Function, pkg []byte) error {
+	if revision := text(q.RevisionId); revision != "" && revision != current.Revision {
+		return &lambent.Error{Op: "UpdateFunctionCode", Resource: string(current.Name), Kind: lambent.KindPrecondition}
+	}
+	would := *current
+	hash := sha256.Sum256(pkg)
+	would.Code = lambent.CodeHash(base64.StdEncoding.EncodeToString(hash[:]))
+	would.CodeSize = int64(len(pkg))
+	return c.reply(http.StatusOK, a.configuration(&would, ""))
+}
+
+// updated finds the function that the path names and that an update is about:
+// $LATEST, the only version that can change.
+func (a *API) updated(c *call, operation string) (lambent.FunctionRef, *lambent.Function, error) {
+	ref, err := a.target(c, operation, c.params[0], nil)
+	if err != nil {
+		return ref, nil, err
+	}
+	if ref.Qualifier != "" && ref.Qualifier != string(lambent.Latest) {
+		return ref, nil, invalid(operation, "Only $LATEST can be updated: published versions and aliases are named without their function's code and configuration changing.")
+	}
+	f, err := a.functions.Function(ref.Account, ref.Name, "")
+	return ref, f, err
+}
+
+// text is a member that the caller may have left out, "" then.
+func text(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}

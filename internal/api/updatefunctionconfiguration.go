@@ -1,0 +1,57 @@
+package api
+
+import (
+	"net/http"
+
+	"lambent"
+)
+
+type updateFunctionConfigurationRequest struct {
+	settings
+	RevisionId *string
+}
+
+func (q *updateFunctionConfigurationRequest) member(d *decoder, name string) error {
+	if name == "RevisionId" {
+		return d.str(&q.RevisionId)
+	}
+	if known, err := q.settings.member(d, name); known {
+		return err
+	}
+	return d.skip()
+}
+
+// updateFunctionConfiguration does UpdateFunctionConfiguration.
+func (a *API) updateFunctionConfiguration(c *call) error {
+	const operation = "UpdateFunctionConfiguration"
+	body, err := a.body(c, maxConfigBody, codeTooLarge(operation, maxConfigBody))
+	if err != nil {
+		return err
+	}
+	var q updateFunctionConfigurationRequest
+	if err := decode(body, &q); err != nil {
+		return err
+	}
+	var v violations
+	a.checkName(&v, c.params[0], a.shapes.functionName, nil)
+	q.settings.check(&v, a.shapes)
+	if err := v.err(); err != nil {
+		return err
+	}
+	ref, _, err := a.updated(c, operation)
+	if err != nil {
+		return err
+	}
+	if err := q.settings.acceptable(operation); err != nil {
+		return err
+	}
+	change := func(f *lambent.Function) error {
+		q.settings.apply(f)
+		return nil
+	}
+	f, err := a.functions.UpdateFunctionConfiguration(c.r.Context(), ref.Account, ref.Name, text(q.RevisionId), change)
+	if err != nil {
+		return err
+	}
+	return c.reply(http.StatusOK, a.configuration(f, ""))
+}
