@@ -1,0 +1,328 @@
+package cluster
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"lambent"
+)
+
+// crashDir names, to the child, the folder it shall write to until it is
+// killed.
+const crashDir = "LAMBENT_TEST_CRASH_DIR"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(crashDir); dir != "" {
+		fmt.Fprintln(os.Stderr, writeUntilKilled(dir))
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// op is one write: the child prints it before it begins and again when it was
+// acknowledged.
+type op struct {
+	Acked bool
+	Key   string
+	Value string // empty: a deletion
+	Blob  bool
+}
+
+// writeUntilKilled writes to few keys, so that most writes replace something.
+func writeUntilKilled(dir string) error {
+	ctx := context.Background()
+	n := New(Options{Dir: dir})
+	if err := n.Open(ctx); err != nil {
+		return err
+	}
+	bucket, err := n.Bucket(ctx, "records")
+	if err != nil {
+		return err
+	}
+	blobs, err := n.Blobs(ctx, "code")
+	if err != nil {
+		return err
+	}
+	out := json.NewEncoder(os.Stdout)
+	for i := 0; ; i++ {
+		o := op{Key: fmt.Sprintf("k%d", rand.IntN(5)), Value: fmt.Sprintf("%d-%d", os.Getpid(), i), Blob: rand.IntN(4) == 0}
+		if rand.IntN(4) == 0 {
+			o.Value = ""
+		}
+		if err := out.Encode(o); err != nil {
+			return err
+		}
+		if err := o.do(ctx, bucket, blobs); err != nil {
+			return err
+		}
+		o.Acked = true
+		if err := out.Encode(o); err != nil {
+			return err
+		}
+	}
+}
+
+func (o op) do(ctx context.Context, bucket *Bucket, blobs *Blobs) error {
+	var err error
+	switch {
+	case o.Blob && o.Value == "":
+		err = blobs.Delete(ctx, o.Key)
+	case o.Blob:
+		_, err = blobs.Put(ctx, o.Key, strings.NewReader(o.Value))
+	case o.Value == "":
+		err = bucket.Delete(ctx, o.Key, 0)
+	default:
+		_, err = bucket.Put(ctx, o.Key, []byte(o.Value))
+	}
+	return err
+}
+
+func (o op) id() string { return fmt.Sprintf("%s blob=%v", o.Key, o.Blob) }
+
+func TestAcknowledgedWritesSurviveKill(t *testing.T) {
+	dir := t.TempDir()
+	acked := map[string]string{} // value by id; empty for none
+	for round := range 4 {
+		pending := runAndKill(t, dir, 1+rand.IntN(120), acked)
+		n := New(Options{Dir: dir})
+		if err := n.Open(t.Context()); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+		bucket, blobs := openBucket(t, n, "records"), openBlobs(t, n, "code")
+		for i := range 5 {
+			for _, blob := range []bool{false, true} {
+				o := op{Key: fmt.Sprintf("k%d", i), Blob: blob}
+				got := o.read(t, bucket, blobs)
+				want := acked[o.id()]
+				unacked := pending != nil && pending.id() == o.id() && got == pending.Value
+				if got != want && !unacked {
+					t.Errorf("round %d: %s is %q, acknowledged was %q (begun: %+v)", round, o.id(), got, want, pending)
+				}
+				acked[o.id()] = got
+			}
+		}
+		if err := n.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// runAndKill has a child write until it has acknowledged so many and kills it
+// then, at whatever it is doing. It records what was acknowledged and returns
+// what was begun and was not.
+func runAndKill(t *testing.T, dir string, writes int, acked map[string]string) (pending *op) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), crashDir+"="+dir)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() {
+		var o op
+		if err := json.Unmarshal(lines.Bytes(), &o); err != nil {
+			break // cut short by the kill
+		}
+		if !o.Acked {
+			pending = &o
+			continue
+		}
+		acked[o.id()], pending = o.Value, nil
+		if writes--; writes == 0 {
+			if err := cmd.Process.Kill(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	_ = cmd.Wait() // says that it was killed
+	if writes > 0 {
+		t.Fatalf("the child ended by itself: %s", stderr.String())
+	}
+	return pending
+}
+
+func (o op) read(t *testing.T, bucket *Bucket, blobs *Blobs) string {
+	t.Helper()
+	if !o.Blob {
+		e, err := bucket.Get(t.Context(), o.Key)
+		if err != nil && lambent.KindOf(err) != lambent.KindNotFound {
+			t.Fatal(err)
+		}
+		return string(e.Value)
+	}
+	r, _, err := blobs.Get(t.Context(), o.Key)
+	if lambent.KindOf(err) == lambent.KindNotFound && err != nil {
+		return ""
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(data)
+}
+
+// blocksOf lists the files that hold the messages of a stream.
+func blocksOf(t *testing.T, dir, stream string) []string {
+	t.Helper()
+	blocks, err := filepath.Glob(filepath.Join(dir, "jetstream", "*", "streams", stream, "msgs", "*.blk"))
+	if err != nil || len(blocks) == 0 {
+		t.Fatalf("blocks of %s: %v, %v", stream, blocks, err)
+	}
+	return blocks
+}
+
+// filled makes a folder with records k0…k99 and closes it.
+func filled(t *testing.T) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	n := openNode(t, Options{Dir: dir, Sync: SyncSometime})
+	b := openBucket(t, n, "records")
+	for i := range 100 {
+		must(b.Put(t.Context(), fmt.Sprintf("k%d", i), []byte("value")))(t)
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestFolderWithADamagedTailOpensAndTellsWhatItDropped(t *testing.T) {
+	for name, damage := range map[string]func(data []byte) []byte{
+		"cut in a record": func(data []byte) []byte { return data[:len(data)-5] },
+		"flipped bit":     func(data []byte) []byte { data[len(data)-12] ^= 4; return data },
+		"zeroes":          func(data []byte) []byte { clear(data[len(data)-20:]); return data },
+		"garbage after":   func(data []byte) []byte { return append(data, randomBytes(3, 100)...) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := filled(t)
+			block := blocksOf(t, dir, "KV_records")[0]
+			data := must(os.ReadFile(block))(t)
+			if err := os.WriteFile(block, damage(data), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			n := openNode(t, Options{Dir: dir})
+			b := openBucket(t, n, "records")
+			if kept := count(t, b); kept < 99 {
+				t.Errorf("%d of 100 records are left", kept)
+			}
+			if d := n.Damage(); len(d) != 1 || d[0].Stream != "KV_records" || d[0].Bytes <= 0 {
+				t.Errorf("it says it dropped %+v", d)
+			}
+			must(b.Create(t.Context(), "new", nil))(t)
+			if err := n.Close(); err != nil {
+				t.Fatal(err)
+			}
+			n = openNode(t, Options{Dir: dir})
+			if d := n.Damage(); len(d) != 0 {
+				t.Errorf("the second time it still says it dropped %+v", d)
+			}
+			must(openBucket(t, n, "records").Get(t.Context(), "new"))(t)
+		})
+	}
+}
+
+func count(t *testing.T, b *Bucket) (n int) {
+	t.Helper()
+	if err := b.All(t.Context(), func(Entry) error { n++; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestFolderWithADamagedFirstRecordTellsThatAllWasDropped(t *testing.T) {
+	dir := filled(t)
+	block := blocksOf(t, dir, "KV_records")[0]
+	data := must(os.ReadFile(block))(t)
+	data[40] ^= 1
+	if err := os.WriteFile(block, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n := openNode(t, Options{Dir: dir})
+	if kept := count(t, openBucket(t, n, "records")); kept != 0 {
+		t.Errorf("%d records are left", kept)
+	}
+	if d := n.Damage(); len(d) != 1 || d[0].Bytes != int64(len(data)) {
+		t.Errorf("it says it dropped %+v, of %d bytes", d, len(data))
+	}
+}
+
+func TestUndamagedFolderTellsOfNoDamage(t *testing.T) {
+	dir := filled(t)
+	n := openNode(t, Options{Dir: dir, Sync: SyncSometime})
+	b := openBucket(t, n, "records")
+	for i := range 90 { // so that there is something to write anew
+		if err := b.Delete(t.Context(), fmt.Sprintf("k%d", i), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if d := openNode(t, Options{Dir: dir}).Damage(); len(d) != 0 {
+		t.Errorf("it says it dropped %+v", d)
+	}
+}
+
+func TestSecurityStreamThatCannotBeReadIsNotBegunAnew(t *testing.T) {
+	for _, file := range []string{"meta.inf", "meta.sum"} {
+		t.Run(file, func(t *testing.T) {
+			dir := filled(t)
+			meta := must(filepath.Glob(filepath.Join(dir, "jetstream", "*", "streams", "KV_records", file)))(t)
+			whole := must(os.ReadFile(meta[0]))(t)
+			if err := os.WriteFile(meta[0], whole[:len(whole)/2], 0o600); err != nil {
+				t.Fatal(err)
+			}
+			err := New(Options{Dir: dir}).Open(t.Context())
+			if err == nil || !strings.Contains(err.Error(), "KV_records") || !strings.Contains(err.Error(), "backup") {
+				t.Fatalf("Open returned %v", err)
+			}
+			// With the file put back, all is there.
+			if err := os.WriteFile(meta[0], whole, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			b := openBucket(t, openNode(t, Options{Dir: dir}), "records")
+			must(b.Get(t.Context(), "k99"))(t)
+		})
+	}
+}
+
+func TestStreamThatWasOnlyHalfMadeIsMadeAgain(t *testing.T) {
+	dir := t.TempDir()
+	n := openNode(t, Options{Dir: dir})
+	openBucket(t, n, "records")
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	root := filepath.Join(dir, "jetstream")
+	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
+		if d != nil && d.Name() == "meta.sum" {
+			return os.Remove(p)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := openBucket(t, openNode(t, Options{Dir: dir}), "records")
+	must(b.Put(t.Context(), "a", nil))(t)
+}
