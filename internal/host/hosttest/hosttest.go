@@ -1,0 +1,227 @@
+// Package hosttest gives the tests of everything above the host a host on the
+// fake sandbox driver, with a runtime whose behaviour the function's handler
+// names.
+package hosttest
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"lambent"
+	"lambent/internal/host"
+	"lambent/internal/runtimeapi/guest"
+	"lambent/internal/sandbox/fake"
+)
+
+// NodePath is where the pretended Node is.
+const NodePath = "/usr/bin/node"
+
+// Fixture is a host with what a test looks at.
+type Fixture struct {
+	Host   *host.Host
+	Driver *fake.Driver
+	Logs   *Logs
+
+	mu sync.Mutex
+	// +checklocks:mu
+	gates map[string]chan struct{}
+}
+
+// New opens a host that is closed with the test, when nothing may be left in the
+// driver. The test must have stopped what it started by then.
+func New(t testing.TB, opts fake.Options) *Fixture {
+	t.Helper()
+	f := &Fixture{Logs: &Logs{}, gates: map[string]chan struct{}{}}
+	opts.Programs = map[string]fake.Program{NodePath: f.runtime}
+	f.Driver = fake.New(opts)
+	f.Host = host.New(host.Options{
+		Driver: f.Driver, Dir: t.TempDir(), Fetch: fetch, Region: "eu-test-1", Logs: f.Logs, Log: slog.New(slog.DiscardHandler),
+		Runtimes: map[lambent.Family]host.Interpreter{lambent.FamilyNode: {Version: "20.0.0", Path: NodePath}},
+	})
+	if err := f.Host.Open(t.Context(), func(lambent.CodeHash) bool { return true }); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := f.Host.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := f.Driver.Close(); err != nil {
+			t.Error(err)
+		}
+		if left := f.Driver.Alive(); left != (fake.Alive{}) {
+			t.Errorf("left in the sandbox driver: %+v", left)
+		}
+	})
+	return f
+}
+
+// Function makes a function of the default account. Its handler is what its
+// runtime does:
+//
+//	echo            answers the event
+//	count           answers how many events this runtime has had
+//	fail            answers an error of type Oops
+//	exit N          ends with status N instead of answering
+//	exit-after      answers, then ends
+//	hang            never answers
+//	log TEXT        writes TEXT to stdout, then echoes
+//	wait NAME       answers once the test opens the gate NAME
+//	init-error      reports that it cannot load the code
+//	init-exit N     ends with status N while it loads the code
+//	init-hang       never finishes to load the code
+func Function(name, handler string) *lambent.Function {
+	fn := &lambent.Function{
+		Account: lambent.DefaultAccount, Name: lambent.FunctionName(name), Version: lambent.Latest,
+		Runtime: "nodejs20.x", Handler: handler, TimeoutSecs: 3, MemoryMB: 128, EphemeralMB: 512, State: "Active",
+		Code: lambent.CodeHash(base64.StdEncoding.EncodeToString(packageHash())),
+	}
+	fn.ConfigHash = fn.HashConfig()
+	return fn
+}
+
+// Open lets the runtimes that wait at the gate answer, now and later.
+func (f *Fixture) Open(gate string) { close(f.gate(gate)) }
+
+func (f *Fixture) gate(name string) chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.gates[name] == nil {
+		f.gates[name] = make(chan struct{})
+	}
+	return f.gates[name]
+}
+
+// runtime is the pretended Node.
+func (f *Fixture) runtime(ctx context.Context, g *fake.Guest) int {
+	conn := guest.NewConn(g.Files[3])
+	if conn.Booted("pretend 20.0.0") != nil {
+		return 1
+	}
+	a, err := conn.NextAssignment()
+	if err != nil {
+		return 0 // stopped while it was warm
+	}
+	verb, arg, _ := strings.Cut(a.Handler, " ")
+	switch verb {
+	case "init-error":
+		_ = conn.InitError("Runtime.ImportModuleError", []byte(`{"errorType":"Runtime.ImportModuleError","errorMessage":"no such module"}`))
+		<-ctx.Done()
+		return 0
+	case "init-exit":
+		return number(arg)
+	case "init-hang":
+		<-ctx.Done()
+		return 0
+	}
+	for count := 1; ; count++ {
+		if conn.Ready() != nil {
+			return 0
+		}
+		ev, err := conn.NextEvent()
+		if err != nil {
+			return 0
+		}
+		answer := ev.Payload
+		switch verb {
+		case "count":
+			answer, _ = json.Marshal(count)
+		case "fail":
+			err = conn.Fail(ev.RequestID, "Oops", []byte(`{"errorType":"Oops","errorMessage":"as asked"}`))
+			if err != nil {
+				return 0
+			}
+			continue
+		case "exit":
+			return number(arg)
+		case "hang":
+			<-ctx.Done()
+			return 0
+		case "log":
+			fmt.Fprintln(g.Files[1], arg)
+		case "wait":
+			select {
+			case <-f.gate(arg):
+			case <-ctx.Done():
+				return 0
+			}
+		}
+		if conn.Respond(ev.RequestID, answer) != nil {
+			return 0
+		}
+		if verb == "exit-after" {
+			return 0
+		}
+	}
+}
+
+func number(s string) (n int) {
+	fmt.Sscan(s, &n)
+	return n
+}
+
+// fetch serves the one deployment package all functions have.
+func fetch(context.Context, lambent.CodeHash) (io.ReadCloser, int64, error) {
+	b := deploymentPackage()
+	return io.NopCloser(bytes.NewReader(b)), int64(len(b)), nil
+}
+
+func deploymentPackage() []byte {
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	w, _ := z.Create("index.js") // a buffer takes everything
+	_, _ = io.WriteString(w, "exports.handler = async () => {}")
+	_ = z.Close()
+	return b.Bytes()
+}
+
+func packageHash() []byte {
+	sum := sha256.Sum256(deploymentPackage())
+	return sum[:]
+}
+
+// Logs keeps what functions wrote. Safe for use by several goroutines.
+type Logs struct {
+	mu sync.Mutex
+	// +checklocks:mu
+	entries []host.LogEntry
+}
+
+// Append implements host.LogSink.
+func (l *Logs) Append(_ lambent.AccountID, _ lambent.FunctionName, e host.LogEntry) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.entries = append(l.entries, e)
+}
+
+// Of returns the lines of one request.
+func (l *Logs) Of(id lambent.RequestID) (lines []string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.entries {
+		if e.RequestID == id {
+			lines = append(lines, e.Text)
+		}
+	}
+	return lines
+}
+
+// Eventually waits until is holds, for ten seconds at most.
+func Eventually(t testing.TB, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("it did not come true in 10 s: %s", what)
+		}
+	}
+}
