@@ -111,7 +111,7 @@ func TestBootstrapAnswersEventAfterEvent(t *testing.T) {
 		t.Errorf("got %q %s", a.ErrorType, a.Payload)
 	}
 	call(t, p, "log")
-	if log := p.Log(); log != "to stdout\nto stderr\n" {
+	if log := p.AwaitLog(t, "to stderr\n"); log != "to stdout\nto stderr\n" {
 		t.Errorf("log is %q", log)
 	}
 }

@@ -7,9 +7,11 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"lambent/internal/runtimeapi"
 )
@@ -93,17 +95,53 @@ func (p *Process) Wait() *os.ProcessState {
 // Log is what the process has written so far.
 func (p *Process) Log() string { return p.log.String() }
 
+// AwaitLog waits until the process has written the text, and returns all it has
+// written until then.
+func (p *Process) AwaitLog(t testing.TB, text string) string {
+	t.Helper()
+	for {
+		log, grown := p.log.watch()
+		if strings.Contains(log, text) {
+			return log
+		}
+		select {
+		case <-grown:
+		case <-time.After(patience):
+			t.Fatalf("the log does not hold %q:\n%s", text, log)
+		}
+	}
+}
+
+// patience bounds what a test waits for that should come at once.
+const patience = 20 * time.Second
+
 // logBuffer is a bytes.Buffer that may be read while it is written.
 type logBuffer struct {
 	mu sync.Mutex
 	// +checklocks:mu
 	b bytes.Buffer
+	// +checklocks:mu
+	grown chan struct{} // closed with the next write; nil while nobody waits
 }
 
 func (l *logBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.grown != nil {
+		close(l.grown)
+		l.grown = nil
+	}
 	return l.b.Write(p)
+}
+
+// watch returns what was written and what tells of more.
+func (l *logBuffer) watch() (string, <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.grown == nil {
+		l.grown = make(chan struct{})
+	}
+	return l.b.String(), l.grown
 }
 
 func (l *logBuffer) String() string {
