@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/internal/hostinfo"
 	"lambent/internal/runtimeapi"
 	"lambent/internal/runtimeapi/frame"
 	"lambent/internal/sandbox"
@@ -22,7 +23,7 @@ type Container struct {
 	host     *Host
 	inst     *Instance
 	id       lambent.ContainerID
-	family   lambent.Family
+	runtime  hostinfo.Installed
 	banner   string // what the runtime says it is
 	box      sandbox.Container
 	session  *runtimeapi.Session
@@ -58,7 +59,7 @@ type ContainerSnapshot struct {
 	ID        lambent.ContainerID
 	Instance  lambent.InstanceID
 	State     lambent.ContainerState
-	Family    lambent.Family
+	Runtime   hostinfo.Installed
 	Account   lambent.AccountID // empty while nobody's
 	Function  lambent.FunctionName
 	Version   lambent.Version
@@ -80,7 +81,7 @@ func (c *Container) Done() <-chan struct{} { return c.session.Done() }
 func (c *Container) Snapshot() ContainerSnapshot {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	s := ContainerSnapshot{ID: c.id, Instance: c.inst.id, State: c.state, Family: c.family}
+	s := ContainerSnapshot{ID: c.id, Instance: c.inst.id, State: c.state, Runtime: c.runtime}
 	if c.fn != nil {
 		s.Account, s.Function, s.Version, s.MemoryMB = c.fn.Account, c.fn.Name, c.fn.Version, c.fn.MemoryMB
 	}
@@ -122,11 +123,11 @@ func (c *Container) Load(ctx context.Context, fn *lambent.Function, initLimit ti
 	if err := c.box.Attach(sandbox.TaskDir, dir); err != nil {
 		return Loaded{}, fmt.Errorf("load %s into container %s: %w", fn.Name, c.id, err)
 	}
-	c.Log("INIT_START Runtime Version: " + c.banner)
+	c.Log(c.initLine(fn.Runtime))
 	began := c.host.now()
 	ctx, cancel := context.WithTimeoutCause(ctx, initLimit, errInitLimit)
 	defer cancel()
-	assignment := c.host.assignment(fn, c.family, stream)
+	assignment := c.host.assignment(fn, stream)
 	err = c.session.Assign(ctx, &assignment)
 	c.logs.drain()
 	took := c.host.now().Sub(began)
@@ -313,16 +314,11 @@ func (c *Container) requireState(action string, states ...lambent.ContainerState
 	return fmt.Errorf("%s container %s: it is %s, not %v", action, c.id, c.state, states)
 }
 
-// Boot makes a container in the instance with a runtime of the family booted and
+// Boot makes a container in the instance with an installed runtime booted and
 // waiting for its code.
-func (i *Instance) Boot(ctx context.Context, family lambent.Family, ephemeralMB int) (_ *Container, err error) {
+func (i *Instance) Boot(ctx context.Context, rt hostinfo.Installed, ephemeralMB int) (_ *Container, err error) {
 	h := i.host
-	rt, ok := h.opts.Runtimes[family]
-	if !ok {
-		return nil, &lambent.Error{Op: "boot a runtime", Resource: string(family), Kind: lambent.KindUnavailable,
-			Err: errors.New("none is installed in this machine's system folders; `lambent doctor` lists what was found")}
-	}
-	c := &Container{host: h, inst: i, id: lambent.ContainerID(newID("c-")), family: family,
+	c := &Container{host: h, inst: i, id: lambent.ContainerID(newID("c-")), runtime: rt,
 		exited: make(chan struct{}), closed: make(chan struct{})}
 	c.timer = time.AfterFunc(time.Hour, c.onTimer)
 	c.timer.Stop()
@@ -340,7 +336,7 @@ func (i *Instance) Boot(ctx context.Context, family lambent.Family, ephemeralMB 
 	c.box, err = i.box.NewContainer(ctx, sandbox.ContainerSpec{ID: c.id, EphemeralMB: ephemeralMB,
 		Mounts: []sandbox.Mount{{Source: h.runtimeDir, Target: sandbox.RuntimeDir}}})
 	if err != nil {
-		return nil, fmt.Errorf("boot a %s runtime on instance %s: %w", family, i.id, err)
+		return nil, fmt.Errorf("boot %s on instance %s: %w", rt, i.id, err)
 	}
 	undo = append(undo, func() { c.box.Destroy(cleanup) })
 	if c.logs, err = newLogPipe(c.takeLine); err != nil {
@@ -355,13 +351,13 @@ func (i *Instance) Boot(ctx context.Context, family lambent.Family, ephemeralMB 
 	c.session.Open()
 	undo = append(undo, func() { c.session.Close() })
 
-	cmd := rt.command(family)
+	cmd := bootCommand(rt)
 	cmd.Files = []*os.File{nil, c.logs.write, c.logs.write, guest}
 	proc, err := c.box.Exec(ctx, cmd)
 	guest.Close()
 	c.logs.write.Close()
 	if err != nil {
-		return nil, fmt.Errorf("boot a %s runtime on instance %s: %w", family, i.id, err)
+		return nil, fmt.Errorf("boot %s on instance %s: %w", rt, i.id, err)
 	}
 	h.watchers.Go(func() { // ends with the process, which ends with the container
 		exit, err := proc.Wait(context.Background())
@@ -372,7 +368,7 @@ func (i *Instance) Boot(ctx context.Context, family lambent.Family, ephemeralMB 
 		close(c.exited)
 	})
 	if c.banner, err = c.session.Booted(ctx); err != nil {
-		return nil, fmt.Errorf("boot a %s runtime on instance %s: it did not come up: %w%s", family, i.id, err, c.lastWords())
+		return nil, fmt.Errorf("boot %s on instance %s: it did not come up: %w%s", rt, i.id, err, c.lastWords())
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()

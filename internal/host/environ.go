@@ -5,27 +5,25 @@ import (
 	"strconv"
 
 	"lambent"
+	"lambent/internal/hostinfo"
 	"lambent/internal/runtimeapi"
 	"lambent/internal/sandbox"
 	"lambent/runtimes"
 )
 
-// initName is the supervisor of provided runtimes, in sandbox.RuntimeDir.
-const initName = "lambent-init"
-
-// command is the process that boots a runtime and waits. Its environment holds
-// nothing that would make it look at /var/task or /opt before code is attached
-// there (see the contract of package sandbox).
-func (rt Interpreter) command(family lambent.Family) sandbox.Command {
+// bootCommand is the process that boots a runtime and waits. Its environment
+// holds nothing that would make it look at /var/task or /opt before code is
+// attached there (see the contract of package sandbox).
+func bootCommand(rt hostinfo.Installed) sandbox.Command {
 	cmd := sandbox.Command{
 		Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "LANG=en_US.UTF-8", "TZ=:UTC"},
 		Dir: "/", UID: sandbox.UserID, GID: sandbox.GroupID,
 	}
-	if b, ok := runtimes.For(family); ok {
+	if b, ok := runtimes.For(rt.Family); ok {
 		cmd.Path, cmd.Args = rt.Path, b.Args(rt.Path, sandbox.RuntimeDir+"/"+b.File)
 		return cmd
 	}
-	cmd.Path = sandbox.RuntimeDir + "/" + initName
+	cmd.Path = sandbox.InitPath
 	cmd.Args = []string{cmd.Path, "serve"}
 	cmd.UID, cmd.GID, cmd.KeepPrivileges = 0, 0, true // it starts the function as sandbox.UserID
 	return cmd
@@ -35,9 +33,9 @@ func (rt Interpreter) command(family lambent.Family) sandbox.Command {
 const apiAddress = "127.0.0.1:9001"
 
 // assignment is what a container is told with its code.
-func (h *Host) assignment(fn *lambent.Function, family lambent.Family, stream string) runtimeapi.Assignment {
+func (h *Host) assignment(fn *lambent.Function, stream string) runtimeapi.Assignment {
 	return runtimeapi.Assignment{
-		Handler: fn.Handler, Env: h.environment(fn, family, stream), TaskRoot: sandbox.TaskDir,
+		Handler: fn.Handler, Env: h.environment(fn, stream), TaskRoot: sandbox.TaskDir,
 		FunctionName: string(fn.Name), Version: string(fn.Version),
 		FunctionARN: lambent.FunctionARN(h.opts.Region, fn.Account, fn.Name, ""),
 		Account:     string(fn.Account), Region: h.opts.Region, MemoryMB: fn.MemoryMB,
@@ -51,7 +49,8 @@ func (h *Host) assignment(fn *lambent.Function, family lambent.Family, stream st
 // environment is the whole environment of the user's code: AWS's defined runtime
 // variables (developer guide, "Defined runtime environment variables") and the
 // function's own, which may replace those that are not reserved.
-func (h *Host) environment(fn *lambent.Function, family lambent.Family, stream string) map[string]string {
+func (h *Host) environment(fn *lambent.Function, stream string) map[string]string {
+	family, _ := fn.Runtime.Family() // known: pool chose the container by it
 	env := map[string]string{
 		"LANG":            "en_US.UTF-8",
 		"TZ":              ":UTC",

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/internal/hostinfo"
 	"lambent/internal/runtimeapi"
 )
 
@@ -94,6 +95,16 @@ func (c *Container) MaxMemoryUsed() int {
 // memorySampling is how often the memory counter is read at most: reading it
 // costs as much as a short call.
 const memorySampling = 200 * time.Millisecond
+
+// initLine is the first line of a log stream; it tells when another version than
+// the one asked for serves.
+func (c *Container) initLine(asked lambent.Runtime) string {
+	line := "INIT_START Runtime Version: " + c.banner
+	if _, exact, _ := hostinfo.Match(asked, []hostinfo.Installed{c.runtime}); !exact {
+		line += " (the nearest installed to " + string(asked) + ")"
+	}
+	return line
+}
 
 // Log puts a line of the platform's own into the function's log.
 func (c *Container) Log(line string) {

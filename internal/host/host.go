@@ -31,25 +31,16 @@ import (
 // FetchCode opens a deployment package and tells its size in bytes.
 type FetchCode func(ctx context.Context, hash lambent.CodeHash) (io.ReadCloser, int64, error)
 
-// Interpreter is an installed runtime: which version, and where it is both on
-// the host and, since the system folders are shown there, in a sandbox.
-type Interpreter struct {
-	Version string // such as "20.20.2"
-	Path    string // absolute; empty for provided
-}
-
 // Options are what a Host needs.
 type Options struct {
-	Driver   sandbox.Driver
-	Dir      string // of the host's own files: the code cache and the bootstraps
-	Init     []byte // the lambent-init program, for provided runtimes
-	Fetch    FetchCode
-	Runtimes map[lambent.Family]Interpreter // those that can be booted
-	Region   string
-	Logs     LogSink
-	Observe  func(Transition) // of every change of state; must not block; may be nil
-	Log      *slog.Logger
-	Now      func() time.Time // time.Now where nil
+	Driver  sandbox.Driver
+	Dir     string // of the host's own files: the code cache and the bootstraps
+	Fetch   FetchCode
+	Region  string
+	Logs    LogSink
+	Observe func(Transition) // of every change of state; must not block; may be nil
+	Log     *slog.Logger
+	Now     func() time.Time // time.Now where nil
 }
 
 // LogSink takes the log lines of functions. It must not block.
@@ -122,9 +113,6 @@ func (h *Host) Open(ctx context.Context, keep func(lambent.CodeHash) bool) error
 		if err := os.WriteFile(filepath.Join(h.runtimeDir, b.File), b.Source(), 0o644); err != nil {
 			return fmt.Errorf("open host: write a bootstrap: %w", err)
 		}
-	}
-	if err := os.WriteFile(filepath.Join(h.runtimeDir, initName), h.opts.Init, 0o755); err != nil {
-		return fmt.Errorf("open host: write %s: %w", initName, err)
 	}
 	return nil
 }

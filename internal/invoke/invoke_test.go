@@ -14,6 +14,7 @@ import (
 
 	"lambent"
 	"lambent/internal/host/hosttest"
+	"lambent/internal/hostinfo"
 	"lambent/internal/invoke"
 	"lambent/internal/pool"
 	"lambent/internal/sandbox/fake"
@@ -60,7 +61,7 @@ func (p *platform) call(t *testing.T, name, payload string) *lambent.Result {
 func start(t *testing.T, warm int, change func(*pool.Options), opts fake.Options) *platform {
 	t.Helper()
 	f := hosttest.New(t, opts)
-	po := pool.Options{Host: f.Host, Targets: map[lambent.Family]int{lambent.FamilyNode: warm}, MaxInstances: 50, MaxQueue: 1000, InstanceMB: 512,
+	po := pool.Options{Host: f.Host, Runtimes: []hostinfo.Installed{hosttest.Node()}, Targets: map[lambent.Family]int{lambent.FamilyNode: warm}, MaxInstances: 50, MaxQueue: 1000, InstanceMB: 512,
 		IdleTimeout: time.Minute, InitTimeout: 10 * time.Second, BootTimeout: 10 * time.Second, MaxBoots: 4, Log: slog.New(slog.DiscardHandler)}
 	if change != nil {
 		change(&po)

@@ -41,17 +41,16 @@ func (p *Pool) keep(now time.Time) time.Duration {
 // +checklocks:p.mu
 func (p *Pool) refill(now time.Time) (next time.Duration) {
 	next = time.Hour
-	for _, family := range lambent.Families() { // a fixed order, so that no family starves another by chance
-		target := p.opts.Targets[family]
-		if target == 0 {
+	for _, st := range p.pooled() {
+		if st.Target == 0 {
 			continue
 		}
-		s := p.supply(defaultConfig(family))
+		s := p.supply(st.Config)
 		if wait := s.retryAt.Sub(now); s.failures > 0 && wait > 0 {
 			next = min(next, wait)
 			continue
 		}
-		for len(s.warm)+s.booting-len(s.claims) < target && p.booting < p.opts.MaxBoots && p.instances < p.opts.MaxInstances {
+		for len(s.warm)+s.booting-len(s.claims) < st.Target && p.booting < p.opts.MaxBoots && p.instances < p.opts.MaxInstances {
 			p.boot(s)
 		}
 	}
@@ -172,19 +171,11 @@ type Status struct {
 func (p *Pool) Statuses() []Status {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var out []Status
-	for _, family := range lambent.Families() {
-		config := defaultConfig(family)
-		target := p.opts.Targets[family]
-		s := p.configs[config]
-		if s == nil && target == 0 {
-			continue
+	out := p.pooled()
+	for k := range out {
+		if s := p.configs[out[k].Config]; s != nil {
+			out[k].Ready = len(s.warm)
 		}
-		st := Status{Config: config, Target: target}
-		if s != nil {
-			st.Ready = len(s.warm)
-		}
-		out = append(out, st)
 	}
 	return out
 }

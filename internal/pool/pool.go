@@ -28,18 +28,21 @@ import (
 
 	"lambent"
 	"lambent/internal/host"
+	"lambent/internal/hostinfo"
 )
 
 // Config is what instances are booted alike: the key of a warming pool.
 type Config struct {
-	Family      lambent.Family
+	Runtime     hostinfo.Installed
 	EphemeralMB int
 }
 
 // Options are what a Pool needs.
 type Options struct {
 	Host         *host.Host
-	Targets      map[lambent.Family]int // how many warm instances to keep ready, with AWS's default /tmp
+	Runtimes     []hostinfo.Installed   // what can be booted, the newest of a family first
+	Strict       bool                   // refuse a function whose very runtime is not installed, instead of the nearest
+	Targets      map[lambent.Family]int // how many warm instances to keep ready, of the newest runtime, with AWS's default /tmp
 	MaxInstances int                    // on this host, warm ones included
 	MaxQueue     int                    // callers that may wait for a container, all functions together
 	InstanceMB   int                    // bound of an instance's memory until it is given its function
@@ -84,6 +87,7 @@ type Pool struct {
 type line struct {
 	key      lambent.MatchKey
 	fn       *lambent.Function
+	config   Config
 	idle     []*worker // most recently used last
 	waiters  []*waiter // first come, first served
 	starting int       // containers being brought up for this line
@@ -146,9 +150,32 @@ func New(opts Options) *Pool {
 		lines: map[lambent.MatchKey]*line{}, configs: map[Config]*supply{}}
 }
 
-// defaultConfig is the configuration the warming pools hold.
-func defaultConfig(f lambent.Family) Config {
-	return Config{Family: f, EphemeralMB: lambent.MinEphemeralMB}
+// pooled lists the configurations of the warming pools with their targets, in a
+// fixed order, so that none starves another by chance.
+func (p *Pool) pooled() []Status {
+	var out []Status
+	seen := map[lambent.Family]bool{}
+	for _, rt := range p.opts.Runtimes {
+		if !seen[rt.Family] {
+			seen[rt.Family] = true
+			out = append(out, Status{Config: Config{Runtime: rt, EphemeralMB: lambent.MinEphemeralMB}, Target: p.opts.Targets[rt.Family]})
+		}
+	}
+	return out
+}
+
+// configOf finds what serves a function.
+func (p *Pool) configOf(fn *lambent.Function) (Config, error) {
+	rt, exact, ok := hostinfo.Match(fn.Runtime, p.opts.Runtimes)
+	switch {
+	case !ok:
+		return Config{}, &lambent.Error{Op: "find a runtime for", Resource: string(fn.Name), Kind: lambent.KindInvalid,
+			Message: fmt.Sprintf("The runtime %s of function %s is not installed on this machine; `lambent doctor` lists what was found", fn.Runtime, fn.Name)}
+	case !exact && p.opts.Strict:
+		return Config{}, &lambent.Error{Op: "find a runtime for", Resource: string(fn.Name), Kind: lambent.KindInvalid,
+			Message: fmt.Sprintf("The runtime %s of function %s is not installed on this machine, and strict_runtimes forbids %s in its place", fn.Runtime, fn.Name, rt)}
+	}
+	return Config{Runtime: rt, EphemeralMB: fn.EphemeralMB}, nil
 }
 
 // Acquire gets a container for fn: an idle one, else the first to become idle or
@@ -156,11 +183,6 @@ func defaultConfig(f lambent.Family) Config {
 // host.Container.Load; when there is no capacity at all the error is of kind
 // KindThrottled. The wait ends early with ctx.
 func (p *Pool) Acquire(ctx context.Context, fn *lambent.Function) (*Lease, error) {
-	family, ok := fn.Runtime.Family()
-	if !ok {
-		return nil, &lambent.Error{Op: "find a runtime for", Resource: string(fn.Name), Kind: lambent.KindInvalid,
-			Message: fmt.Sprintf("lambent has no runtime for %q", fn.Runtime)}
-	}
 	key := fn.Key()
 	p.mu.Lock()
 	if p.draining {
@@ -169,7 +191,12 @@ func (p *Pool) Acquire(ctx context.Context, fn *lambent.Function) (*Lease, error
 	}
 	l := p.lines[key]
 	if l == nil {
-		l = &line{key: key, fn: fn}
+		config, err := p.configOf(fn)
+		if err != nil {
+			p.mu.Unlock()
+			return nil, err
+		}
+		l = &line{key: key, fn: fn, config: config}
 		p.lines[key] = l
 	}
 	if w := l.takeIdle(); w != nil {
@@ -185,7 +212,7 @@ func (p *Pool) Acquire(ctx context.Context, fn *lambent.Function) (*Lease, error
 	l.waiters = append(l.waiters, wt)
 	p.queued++
 	if l.starting < len(l.waiters) {
-		p.startWorker(l, Config{Family: family, EphemeralMB: fn.EphemeralMB})
+		p.startWorker(l)
 	}
 	p.mu.Unlock()
 

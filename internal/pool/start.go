@@ -16,8 +16,8 @@ import (
 // wait for one to become free.
 //
 // +checklocks:p.mu
-func (p *Pool) startWorker(l *line, config Config) {
-	s := p.supply(config)
+func (p *Pool) startWorker(l *line) {
+	s := p.supply(l.config)
 	b := s.takeWarm()
 	if b == nil && !p.haveRoom() {
 		return
@@ -27,7 +27,7 @@ func (p *Pool) startWorker(l *line, config Config) {
 	if b != nil {
 		left := len(s.warm)
 		p.work.Go(func() {
-			p.bringUp(l, config, b, lambent.StartWarm, fmt.Sprintf("no idle container of this version; took a warm %s instance, %d left", config.Family, left))
+			p.bringUp(l, b, lambent.StartWarm, fmt.Sprintf("no idle container of this version; took a warm %s instance, %d left", l.config.Runtime.Family, left))
 		})
 		return
 	}
@@ -37,7 +37,7 @@ func (p *Pool) startWorker(l *line, config Config) {
 	p.work.Go(func() {
 		select {
 		case b := <-c.got:
-			p.bringUp(l, config, b, lambent.StartOnDemand, fmt.Sprintf("no idle container of this version and no warm %s instance; booted one", config.Family))
+			p.bringUp(l, b, lambent.StartOnDemand, fmt.Sprintf("no idle container of this version and no warm %s instance; booted one", l.config.Runtime.Family))
 		case <-p.ctx.Done():
 			p.startFailed(l, p.ctx.Err())
 		}
@@ -80,8 +80,7 @@ func (p *Pool) serveQueued() {
 	}
 	for _, l := range p.lines {
 		if l.starting < len(l.waiters) {
-			family, _ := l.fn.Runtime.Family() // known: Acquire checked
-			p.startWorker(l, Config{Family: family, EphemeralMB: l.fn.EphemeralMB})
+			p.startWorker(l)
 		}
 	}
 }
@@ -92,7 +91,7 @@ const maxTries = 3
 
 // bringUp turns a booted instance into a container of the line and offers it. An
 // instance that died meanwhile is replaced, as long as no code of the user's ran.
-func (p *Pool) bringUp(l *line, config Config, b *booted, kind lambent.StartKind, reason string) {
+func (p *Pool) bringUp(l *line, b *booted, kind lambent.StartKind, reason string) {
 	limit := p.opts.InitTimeout
 	for try := 1; ; try++ {
 		loaded, err := p.load(l.fn, b, limit)
@@ -107,7 +106,7 @@ func (p *Pool) bringUp(l *line, config Config, b *booted, kind lambent.StartKind
 		b.container.MaxMemoryUsed() // remember it: the start may be reported
 		p.mu.Lock()
 		p.destroy(b.container.Instance())
-		s := p.supply(config)
+		s := p.supply(l.config)
 		var next *booted
 		fault := isFunctionsFault(err)
 		again := !fault && try < maxTries
@@ -131,7 +130,7 @@ func (p *Pool) bringUp(l *line, config Config, b *booted, kind lambent.StartKind
 		p.log.Warn("an instance failed while it was given its function; trying another", "function", l.fn.Name, "error", err)
 		c := &claim{got: make(chan *booted, 1)}
 		if next == nil {
-			kind, reason = lambent.StartOnDemand, fmt.Sprintf("a warm %s instance failed while it was assigned; booted another", config.Family)
+			kind, reason = lambent.StartOnDemand, fmt.Sprintf("a warm %s instance failed while it was assigned; booted another", l.config.Runtime.Family)
 			s.claims = append(s.claims, c)
 			p.boot(s)
 		}
@@ -312,7 +311,7 @@ func (p *Pool) bootFailed(s *supply, inst *host.Instance, err error) {
 		p.instances--
 	}
 	if p.ctx.Err() == nil {
-		p.log.Error("an instance could not be booted", "configuration", s.config.Family, "error", err)
+		p.log.Error("an instance could not be booted", "configuration", s.config.Runtime, "error", err)
 	}
 	s.failures++
 	s.retryAt = time.Now().Add(min(time.Second<<min(s.failures-1, 5), 30*time.Second))
@@ -330,7 +329,7 @@ func (p *Pool) bootInstance(config Config) (*booted, *host.Instance, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := inst.Boot(ctx, config.Family, config.EphemeralMB)
+	c, err := inst.Boot(ctx, config.Runtime, config.EphemeralMB)
 	if err != nil {
 		return nil, inst, err
 	}
@@ -345,7 +344,7 @@ func (p *Pool) watchWarm(s *supply, b *booted) {
 	for k, other := range s.warm {
 		if other == b {
 			s.warm = append(s.warm[:k:k], s.warm[k+1:]...)
-			p.log.Warn("a warm instance died; booting another", "configuration", s.config.Family, "instance", b.container.Instance().ID())
+			p.log.Warn("a warm instance died; booting another", "configuration", s.config.Runtime, "instance", b.container.Instance().ID())
 			p.destroy(b.container.Instance())
 			return
 		}

@@ -138,8 +138,12 @@ type Mount struct {
 const (
 	TaskDir    = "/var/task"    // the function's code
 	LayerDir   = "/opt"         // its layers
-	RuntimeDir = "/var/runtime" // the bootstraps: lambent-init, node/, python/
+	RuntimeDir = "/var/runtime" // the language bootstraps
 )
+
+// InitPath is where every container has the program lambent-init: its first
+// process, and the supervisor of runtimes that speak HTTP.
+const InitPath = "/lambent/init"
 
 // The user that a function's code runs as, in every container: no root, no
 // capabilities. AWS's own is sbx_user1051.

@@ -20,12 +20,15 @@ import (
 
 	"lambent"
 	"lambent/internal/host"
+	"lambent/internal/hostinfo"
 	"lambent/internal/runtimeapi/guest"
 	"lambent/internal/sandbox/fake"
 )
 
-// NodePath is where the pretended Node is.
-const NodePath = "/usr/bin/node"
+// Node is the pretended Node.
+func Node() hostinfo.Installed {
+	return hostinfo.Installed{Family: lambent.FamilyNode, Version: "20.0.0", Path: "/usr/bin/node", Root: "/usr"}
+}
 
 // Fixture is a host with what a test looks at.
 type Fixture struct {
@@ -43,11 +46,10 @@ type Fixture struct {
 func New(t testing.TB, opts fake.Options) *Fixture {
 	t.Helper()
 	f := &Fixture{Logs: &Logs{}, gates: map[string]chan struct{}{}}
-	opts.Programs = map[string]fake.Program{NodePath: f.runtime}
+	opts.Programs = map[string]fake.Program{Node().Path: f.runtime}
 	f.Driver = fake.New(opts)
 	f.Host = host.New(host.Options{
 		Driver: f.Driver, Dir: t.TempDir(), Fetch: fetch, Region: "eu-test-1", Logs: f.Logs, Log: slog.New(slog.DiscardHandler),
-		Runtimes: map[lambent.Family]host.Interpreter{lambent.FamilyNode: {Version: "20.0.0", Path: NodePath}},
 	})
 	if err := f.Host.Open(t.Context(), func(lambent.CodeHash) bool { return true }); err != nil {
 		t.Fatal(err)
