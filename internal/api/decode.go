@@ -25,7 +25,7 @@ const maxValues = 20000
 // syntaxError is JSON that is not JSON, with where it ceases to be.
 type syntaxError struct {
 	text   string // Jackson's words, as AWS passes them on
-	offset int    // in bytes, of the offending one
+	offset int    // in bytes, behind the offending one
 }
 
 func (e *syntaxError) Error() string { return e.text }
@@ -86,7 +86,8 @@ func checkJSON(data []byte) error {
 }
 
 // locate renders where a document is broken as Jackson does, which is what AWS
-// shows: the source cut to 500 bytes, line and column counted from 1.
+// shows: the source cut to 500 bytes, and line and column, counted from 1, of
+// where its parser stands: behind the offending byte.
 func locate(data []byte, offset int) string {
 	offset = min(offset, len(data))
 	line := 1 + bytes.Count(data[:offset], []byte{'\n'})
@@ -229,7 +230,7 @@ func (d *decoder) integer(to **int) error {
 	return nil
 }
 
-// number reads a double.
+// float reads a double.
 func (d *decoder) float(to **float64) error {
 	c, err := d.value()
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -171,17 +172,20 @@ func TestSecurityValidationNeverRepeatsVariables(t *testing.T) {
 
 func TestCreateFunctionLimitsItsSize(t *testing.T) {
 	d := newDoor(t)
-	big := base64.StdEncoding.EncodeToString(make([]byte, maxZip+1))
-	got := d.create(t, "f", "Code", map[string]any{"ZipFile": big})
-	if m := got.wantError(t, 413, "RequestEntityTooLargeException"); m != "Zipped size must be smaller than 52428800 bytes" {
-		t.Error(m)
+	_, err := d.zip("CreateFunction", &codeSource{ZipFile: make([]byte, maxZip+1)})
+	if e, message, _ := describe(err); e.status != 413 || e.name != "RequestEntityTooLargeException" || message != "Zipped size must be smaller than 52428800 bytes" {
+		t.Errorf("%+v %s", e, message)
 	}
-	got = d.do(t, "POST", functionsPath, strings.Repeat(" ", maxCodeBody+1))
-	if m := got.wantError(t, 413, "RequestEntityTooLargeException"); m != "Request must be smaller than 70167211 bytes for the CreateFunction operation" {
-		t.Error(m)
-	}
-	if _, ok := got.body["Type"]; ok {
-		t.Errorf("RequestEntityTooLargeException has a Type: %s", got.raw)
+	for path, method := range map[string]string{functionsPath: "POST", functionsPath + "/f/code": "PUT"} {
+		r := httptest.NewRequest(method, path, strings.NewReader("{}"))
+		r.ContentLength = maxCodeBody + 1
+		rec := httptest.NewRecorder()
+		d.ServeHTTP(rec, r)
+		operation := map[string]string{"POST": "CreateFunction", "PUT": "UpdateFunctionCode"}[method]
+		want := `{"message":"Request must be smaller than 70167211 bytes for the ` + operation + ` operation"}` + "\n"
+		if rec.Code != 413 || rec.Header().Get("x-amzn-ErrorType") != "RequestEntityTooLargeException" || rec.Body.String() != want {
+			t.Errorf("%d %v %s", rec.Code, rec.Header(), rec.Body)
+		}
 	}
 }
 
