@@ -1,0 +1,120 @@
+package cgroup
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+)
+
+// Usage is what a group uses and has used. A counter whose controller is
+// missing is 0.
+type Usage struct {
+	Anon     int64         // bytes now: heaps and stacks
+	Shmem    int64         // bytes now: shared memory, memory files, tmpfs
+	Peak     int64         // bytes at most, page cache included; 0 where the kernel does not say
+	CPUTime  time.Duration // of all processes since the group was made
+	OOMKills int           // processes killed for the memory bound
+}
+
+// Usage reads the counters.
+func (g *Group) Usage() (Usage, error) {
+	var u Usage
+	if err := g.readMemory(&u); err != nil {
+		return Usage{}, fmt.Errorf("read memory use of cgroup %s: %w", g.name, err)
+	}
+	if err := g.readCPU(&u); err != nil {
+		return Usage{}, fmt.Errorf("read CPU use of cgroup %s: %w", g.name, err)
+	}
+	return u, nil
+}
+
+// OOMKills reads just that counter of Usage.
+func (g *Group) OOMKills() (int, error) {
+	dir, v := g.at(Memory)
+	file := "memory.oom_control"
+	switch v {
+	case 0:
+		return 0, nil
+	case V2:
+		file = "memory.events"
+	}
+	b, err := os.ReadFile(filepath.Join(dir, file))
+	if err != nil {
+		return 0, fmt.Errorf("read memory kills of cgroup %s: %w", g.name, err)
+	}
+	n, err := keyed(b, "oom_kill")
+	return int(n), err
+}
+
+func (g *Group) readMemory(u *Usage) error {
+	dir, v := g.at(Memory)
+	if v == 0 {
+		return nil
+	}
+	stat, err := os.ReadFile(filepath.Join(dir, "memory.stat"))
+	if err != nil {
+		return err
+	}
+	anon, shmem, peak := "total_rss", "total_shmem", "memory.max_usage_in_bytes"
+	if v == V2 {
+		anon, shmem, peak = "anon", "shmem", "memory.peak"
+	}
+	if u.Anon, err = keyed(stat, anon); err != nil {
+		return err
+	}
+	if u.Shmem, err = keyed(stat, shmem); err != nil {
+		return err
+	}
+	if u.Peak, err = number(filepath.Join(dir, peak)); err != nil {
+		return err
+	}
+	u.OOMKills, err = g.OOMKills()
+	return err
+}
+
+func (g *Group) readCPU(u *Usage) error {
+	dir, v := g.at(CPUAcct)
+	switch v {
+	case V1:
+		n, err := number(filepath.Join(dir, "cpuacct.usage"))
+		u.CPUTime = time.Duration(n)
+		return err
+	case V2:
+		b, err := os.ReadFile(filepath.Join(dir, "cpu.stat"))
+		if err != nil {
+			return err
+		}
+		n, err := keyed(b, "usage_usec")
+		u.CPUTime = time.Duration(n) * time.Microsecond
+		return err
+	}
+	return nil
+}
+
+// number reads a file of one number; 0 where the kernel has no such file.
+func number(path string) (int64, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	return strconv.ParseInt(string(bytes.TrimSpace(b)), 10, 64)
+}
+
+// keyed finds "key value" in a file of such lines; 0 where the kernel has no
+// such key.
+func keyed(b []byte, key string) (int64, error) {
+	for line := range bytes.Lines(b) {
+		if rest, ok := bytes.CutPrefix(line, []byte(key+" ")); ok {
+			return strconv.ParseInt(string(bytes.TrimSpace(rest)), 10, 64)
+		}
+	}
+	return 0, nil
+}

@@ -1,0 +1,318 @@
+package gvisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/runsc/container"
+	gsandbox "gvisor.dev/gvisor/runsc/sandbox"
+
+	"lambent"
+	"lambent/internal/cgroup"
+	"lambent/internal/sandbox"
+)
+
+// allowanceMB is what gVisor itself takes beside the code: the heaps of the
+// kernel, its stubs and the gofers. Measured: see BenchmarkStart.
+const allowanceMB = 96
+
+// instance is one gVisor sandbox. Its life:
+//
+//	booting ─ boot ─► running ─ dies or is killed ─► dead ─ release ─► gone
+//
+// booted is closed at the end of booting however it went, dead when the
+// sandbox's process has ended and is reaped, gone when all is released.
+type instance struct {
+	driver *Driver
+	id     lambent.InstanceID
+	dir    string // of this instance, below run
+
+	// Set by boot, constant afterwards.
+	booted   chan struct{}
+	group    *cgroup.Group
+	root     *container.Container
+	box      *gsandbox.Sandbox // its methods used here may be called at once
+	pid      int
+	pidfd    *os.File // of the sandbox's process
+	lifeline *os.File // its end is the sandbox's end
+
+	dead chan struct{}
+	gone chan struct{}
+
+	work sync.WaitGroup // containers being made, waits for processes
+
+	mu sync.Mutex
+	// +checklocks:mu
+	doomed bool // somebody destroys it: no new work
+	// +checklocks:mu
+	cause error
+	// +checklocks:mu
+	releaseErr error
+	// +checklocks:mu
+	containers map[lambent.ContainerID]*guest
+}
+
+var _ sandbox.Instance = (*instance)(nil)
+
+func newInstance(d *Driver, spec sandbox.InstanceSpec) *instance {
+	return &instance{
+		driver: d, id: spec.ID, dir: filepath.Join(instancesDir(d.opts.Dir), string(spec.ID)),
+		booted: make(chan struct{}), dead: make(chan struct{}), gone: make(chan struct{}),
+		containers: map[lambent.ContainerID]*guest{},
+	}
+}
+
+// boot makes the sandbox and starts the watch over it. What it has made when it
+// fails, release removes.
+func (i *instance) boot(limits sandbox.Limits) error {
+	defer close(i.booted)
+	opts := &i.driver.opts
+	if err := os.Mkdir(i.dir, 0o700); err != nil {
+		return fmt.Errorf("make folder: %w", err)
+	}
+	var err error
+	if i.group, err = i.driver.tree.New(string(i.id)); err != nil {
+		return err
+	}
+	if err := i.SetLimits(limits); err != nil {
+		return err
+	}
+	root := filepath.Join(i.dir, "root")
+	if err := cloneRoot(opts.Dir, root); err != nil {
+		return err
+	}
+	conf, err := newConfig(opts, 0)
+	if err != nil {
+		return err
+	}
+	spec := rootSpec(root)
+	bundle := filepath.Join(i.dir, "bundle")
+	if err := writeBundle(bundle, spec, i.group.ProcsFiles()); err != nil {
+		return err
+	}
+	inside, ours, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("make lifeline: %w", err)
+	}
+	defer inside.Close()
+	i.lifeline = ours
+	i.root, err = container.New(conf, container.Args{
+		ID: string(i.id), Spec: spec, BundleDir: bundle, PassFiles: map[int]*os.File{3: inside},
+	})
+	if err != nil {
+		return fmt.Errorf("make sandbox: %w", err)
+	}
+	i.box, i.pid = i.root.Sandbox, i.root.Sandbox.Getpid()
+	if i.pidfd, err = openPidfd(i.pid); err != nil {
+		return err
+	}
+	i.driver.work.Add(1)
+	go i.watch()
+	if err := i.root.Start(conf); err != nil {
+		return fmt.Errorf("start sandbox: %w", err)
+	}
+	return nil
+}
+
+// cloneRoot gives a container its own view of the common root, whose later
+// mounts its gofer sees.
+func cloneRoot(dir, root string) error {
+	if err := os.Mkdir(root, 0o755); err != nil {
+		return fmt.Errorf("make root: %w", err)
+	}
+	return mountClone(baseDir(dir), root, unix.MS_SHARED)
+}
+
+// watch waits for the sandbox's end, reaps it, and tells.
+func (i *instance) watch() {
+	defer i.driver.work.Done()
+	waitErr := waitPidfd(i.pidfd)
+	// Wait asks the sandbox, which does not answer any more, and then reaps:
+	// under the lock that keeps Destroy from doing the same.
+	status, err := i.box.Wait(string(i.id))
+	i.mu.Lock()
+	if !i.doomed {
+		i.cause = i.why(status, errors.Join(waitErr, err))
+	}
+	i.mu.Unlock()
+	close(i.dead)
+}
+
+// why makes the cause of an end that nobody asked for.
+func (i *instance) why(status unix.WaitStatus, err error) error {
+	e := &lambent.Error{Op: "run instance", Resource: string(i.id), Kind: lambent.KindUnavailable, Reason: "Exited"}
+	kills, killsErr := i.group.OOMKills()
+	switch {
+	case kills > 0:
+		e.Reason, e.Message = "OutOfMemory", "the instance used more memory than its bound and was killed"
+	case err != nil:
+		e.Message, e.Err = "the sandbox ended, for an unknown reason", err
+	case status.Signaled():
+		e.Reason, e.Message = "Killed", fmt.Sprintf("the sandbox was killed by signal %d (%v)", status.Signal(), status.Signal())
+	default:
+		e.Message = fmt.Sprintf("the sandbox exited with status %d", status.ExitStatus())
+	}
+	if killsErr != nil {
+		e.Err = errors.Join(e.Err, killsErr)
+	}
+	return e
+}
+
+// ID implements sandbox.Instance.
+func (i *instance) ID() lambent.InstanceID { return i.id }
+
+// PID implements sandbox.Instance: the process that is the sandbox's kernel.
+func (i *instance) PID() int { return i.pid }
+
+// Done implements sandbox.Instance.
+func (i *instance) Done() <-chan struct{} { return i.dead }
+
+// Cause implements sandbox.Instance.
+func (i *instance) Cause() error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.cause
+}
+
+// SetLimits implements sandbox.Instance.
+func (i *instance) SetLimits(l sandbox.Limits) error {
+	if err := checkLimits(l); err != nil {
+		return &lambent.Error{Op: "bound instance", Resource: string(i.id), Kind: lambent.KindInvalid, Err: err}
+	}
+	var memory int64
+	if l.MemoryMB > 0 {
+		memory = int64(l.MemoryMB+allowanceMB) << 20
+	}
+	processes := l.Processes
+	if processes == 0 {
+		processes = DefaultProcesses
+	}
+	if err := errors.Join(i.group.SetMemory(memory), i.group.SetCPU(l.CPUs), i.group.SetPids(processes)); err != nil {
+		return &lambent.Error{Op: "bound instance", Resource: string(i.id), Kind: lambent.KindUnavailable, Err: err}
+	}
+	return nil
+}
+
+// Usage implements sandbox.Instance. gVisor keeps all memory of applications in
+// one memory file, which the kernel counts as shared memory; its own heaps are
+// anonymous memory and not counted here.
+func (i *instance) Usage() (sandbox.Usage, error) {
+	u, err := i.group.Usage()
+	if err != nil {
+		return sandbox.Usage{}, &lambent.Error{Op: "read use of instance", Resource: string(i.id), Kind: lambent.KindUnavailable, Err: err}
+	}
+	return sandbox.Usage{MemoryBytes: u.Shmem, CPUTime: u.CPUTime, OOMKills: u.OOMKills}, nil
+}
+
+// enter counts a piece of work that Destroy has to wait for; it fails once the
+// instance is being destroyed or dead.
+func (i *instance) enter() error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.doomed {
+		return errors.New("the instance is being destroyed")
+	}
+	select {
+	case <-i.dead:
+		return fmt.Errorf("the instance is dead: %w", i.cause)
+	default:
+	}
+	i.work.Add(1)
+	return nil
+}
+
+// Destroy implements sandbox.Instance.
+func (i *instance) Destroy(ctx context.Context) error {
+	i.mu.Lock()
+	first := !i.doomed
+	i.doomed = true
+	i.mu.Unlock()
+	if first {
+		i.driver.work.Add(1)
+		go func() {
+			defer i.driver.work.Done()
+			clean, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+			defer cancel()
+			err := i.release(clean)
+			i.mu.Lock()
+			i.releaseErr = err
+			i.mu.Unlock()
+			close(i.gone)
+		}()
+	}
+	select {
+	case <-i.gone:
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		return i.releaseErr
+	case <-ctx.Done():
+		return &lambent.Error{Op: "destroy instance", Resource: string(i.id), Kind: lambent.KindUnavailable, Err: context.Cause(ctx)}
+	}
+}
+
+// release kills the sandbox and removes all that boot and NewContainer made. It
+// goes on past failures, and returns them all.
+func (i *instance) release(ctx context.Context) error {
+	i.mu.Lock()
+	i.doomed = true
+	i.mu.Unlock()
+	var errs []error
+	if i.pidfd != nil {
+		if err := killPidfd(i.pidfd); err != nil {
+			errs = append(errs, err)
+		}
+		select {
+		case <-i.dead:
+		case <-ctx.Done():
+			errs = append(errs, fmt.Errorf("wait for sandbox to end: %w", context.Cause(ctx)))
+		}
+		errs = append(errs, i.pidfd.Close())
+	}
+	i.work.Wait() // all of it fails soon, now that the sandbox is gone
+	i.mu.Lock()
+	guests := make([]*guest, 0, len(i.containers))
+	for _, g := range i.containers {
+		guests = append(guests, g)
+	}
+	i.mu.Unlock()
+	for _, g := range guests {
+		errs = append(errs, g.Destroy(ctx))
+	}
+	if i.root != nil {
+		errs = append(errs, destroyContainer(i.root))
+	}
+	if i.group != nil {
+		errs = append(errs, i.group.Kill(ctx), i.group.Remove(ctx))
+	}
+	if i.lifeline != nil {
+		errs = append(errs, i.lifeline.Close())
+	}
+	errs = append(errs, detach(filepath.Join(i.dir, "root")), removeTree(i.dir))
+	i.driver.forget(i.id)
+	if err := errors.Join(errs...); err != nil {
+		return &lambent.Error{Op: "release instance", Resource: string(i.id), Kind: lambent.KindInternal, Err: err}
+	}
+	return nil
+}
+
+// destroyContainer is gVisor's Destroy, made sure that the gofer, our child, is
+// ended and reaped even where gVisor gave up before that.
+func destroyContainer(c *container.Container) error {
+	gofer := c.GoferPid.Load()
+	err := c.Destroy()
+	if err == nil || gofer == 0 || c.GoferPid.Load() == 0 {
+		return err
+	}
+	if kerr := unix.Kill(gofer, unix.SIGKILL); kerr != nil && !errors.Is(kerr, unix.ESRCH) {
+		return errors.Join(err, fmt.Errorf("kill gofer: %w", kerr))
+	}
+	if _, werr := unix.Wait4(gofer, nil, 0, nil); werr != nil && !errors.Is(werr, unix.ECHILD) {
+		return errors.Join(err, fmt.Errorf("reap gofer: %w", werr))
+	}
+	return err
+}

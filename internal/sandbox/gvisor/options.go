@@ -1,0 +1,95 @@
+package gvisor
+
+import (
+	"embed"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"lambent"
+	"lambent/internal/cgroup"
+)
+
+//go:embed all:initbin
+var initbin embed.FS
+
+// Options configures New.
+type Options struct {
+	// Dir is the driver's own folder: absolute, on a disk with room for every
+	// /tmp, and short (a socket's name below it must fit the kernel's 107 bytes).
+	Dir string
+	// Executable is run as gVisor: its main must call Main first. Empty is this
+	// process's own.
+	Executable string
+	// Init is the lambent-init to use. Empty is the one built in.
+	Init string
+	// Cgroups says which version of cgroups may be used. Empty is auto.
+	Cgroups cgroup.Mode
+	// ReadOnly are more folders of the host that containers see, read-only, at
+	// the same place, for runtimes outside /usr. One below /opt is hidden by
+	// what is attached there.
+	ReadOnly []string
+	// Log gets what the driver cannot return. Nil discards it.
+	Log *slog.Logger
+	// DebugDir, if not empty, is where gVisor writes its own debug logs. They
+	// are large, and slow everything down.
+	DebugDir string
+}
+
+// DefaultProcesses is how many host processes and threads an instance may have
+// where Limits says nothing. gVisor's kernel runs some 40 threads, and a stub
+// process with a thread or two for each address space inside, so this wall
+// stands well behind the 1,024 processes a user may have within.
+const DefaultProcesses = 4096
+
+// longestID is how long an instance's or container's id may be.
+const longestID = 64
+
+// validate says what is wrong with o, by name and bound.
+func (o *Options) validate() error {
+	if !filepath.IsAbs(o.Dir) || filepath.Clean(o.Dir) != o.Dir || o.Dir == "/" {
+		return o.invalid(fmt.Sprintf("Dir %q is not a clean absolute path below the root", o.Dir))
+	}
+	// The longest name gVisor makes: a control socket with an instance's id.
+	if n := len(stateDir(o.Dir)) + len("/runsc-.sock") + longestID; n > 107 {
+		return o.invalid(fmt.Sprintf("Dir %q is %d characters too long for the names of sockets in it: choose a shorter path", o.Dir, n-107))
+	}
+	for _, d := range o.ReadOnly {
+		if !filepath.IsAbs(d) || filepath.Clean(d) != d || d == "/" {
+			return o.invalid(fmt.Sprintf("ReadOnly folder %q is not a clean absolute path below the root", d))
+		}
+	}
+	return nil
+}
+
+func (o *Options) invalid(message string) error {
+	return &lambent.Error{Op: "configure gVisor", Kind: lambent.KindInvalid, Message: message}
+}
+
+// initBinary reads the lambent-init to use.
+func (o *Options) initBinary() ([]byte, error) {
+	var b []byte
+	var err error
+	if o.Init != "" {
+		b, err = os.ReadFile(o.Init)
+	} else {
+		b, err = fs.ReadFile(initbin, "initbin/lambent-init")
+	}
+	if err != nil {
+		return nil, &lambent.Error{Op: "load lambent-init", Kind: lambent.KindUnavailable,
+			Message: "this executable was built without lambent-init, which every sandbox runs first; build with make, not with go build", Err: err}
+	}
+	return b, nil
+}
+
+// The folders below Options.Dir.
+func runDir(dir string) string     { return filepath.Join(dir, "run") }
+func stateDir(dir string) string   { return filepath.Join(dir, "run", "s") }
+func baseDir(dir string) string    { return filepath.Join(dir, "run", "base") }
+func emptyDir(dir string) string   { return filepath.Join(dir, "run", "empty") }
+func scratchDir(dir string) string { return filepath.Join(dir, "scratch") }
+func instancesDir(dir string) string {
+	return filepath.Join(dir, "run", "i")
+}

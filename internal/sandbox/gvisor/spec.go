@@ -1,0 +1,166 @@
+package gvisor
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"gvisor.dev/gvisor/pkg/log"
+	"gvisor.dev/gvisor/runsc/config"
+	"gvisor.dev/gvisor/runsc/flag"
+
+	"lambent/internal/sandbox"
+)
+
+// The annotations by which gVisor knows a container from a sandbox.
+const (
+	annotationKind    = "io.kubernetes.cri.container-type"
+	annotationSandbox = "io.kubernetes.cri.sandbox-id"
+)
+
+// pause is the first process of everything: it holds the process tree and
+// reaps.
+var pause = [...]string{initPath, "pause"}
+
+// rlimits of every process. gVisor takes those of the instance's own root for
+// all processes started by Exec, in any container; so they are the same
+// everywhere. As AWS's for open files, processes and threads (1,024 each).
+func rlimits() []specs.POSIXRlimit {
+	limit := func(kind string, n uint64) specs.POSIXRlimit {
+		return specs.POSIXRlimit{Type: "RLIMIT_" + kind, Hard: n, Soft: n}
+	}
+	return []specs.POSIXRlimit{
+		limit("NOFILE", 1024), limit("NPROC", 1024), limit("CORE", 0), limit("STACK", 8<<20), limit("MEMLOCK", 64<<10),
+	}
+}
+
+// rootSpec describes an instance's own root: no application code runs in it.
+func rootSpec(root string) *specs.Spec {
+	s := baseSpec(root)
+	s.Annotations = map[string]string{annotationKind: "sandbox"}
+	return s
+}
+
+// containerSpec describes a container in instance id, with its /tmp over the
+// empty folder.
+func containerSpec(root, empty, id string) *specs.Spec {
+	s := baseSpec(root)
+	s.Annotations = map[string]string{annotationKind: "container", annotationSandbox: id}
+	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/tmp", Type: "bind", Source: empty, Options: []string{"rw"}})
+	return s
+}
+
+func baseSpec(root string) *specs.Spec {
+	score := 500 // oomScore; gVisor sets it once more
+	return &specs.Spec{
+		Version:  specs.Version,
+		Root:     &specs.Root{Path: root, Readonly: true},
+		Hostname: hostname,
+		Process: &specs.Process{
+			Args:            pause[:],
+			Cwd:             "/",
+			Env:             []string{"PATH=/usr/bin:/bin"},
+			NoNewPrivileges: true,
+			Capabilities:    &specs.LinuxCapabilities{},
+			Rlimits:         rlimits(),
+			OOMScoreAdj:     &score,
+		},
+		Mounts: []specs.Mount{
+			{Destination: "/proc", Type: "proc", Source: "proc"},
+			{Destination: "/dev", Type: "tmpfs", Source: "tmpfs"},
+			{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"ro"}},
+		},
+		Linux: &specs.Linux{Namespaces: []specs.LinuxNamespace{
+			{Type: specs.PIDNamespace}, {Type: specs.MountNamespace}, {Type: specs.IPCNamespace},
+			{Type: specs.UTSNamespace}, {Type: specs.NetworkNamespace},
+		}},
+	}
+}
+
+// writeBundle writes what gVisor's processes read: the description, and the
+// groups Main joins.
+func writeBundle(dir string, s *specs.Spec, procs []string) error {
+	b, err := json.Marshal(s)
+	if err != nil {
+		return fmt.Errorf("describe container: %w", err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return fmt.Errorf("make bundle: %w", err)
+	}
+	var list []byte
+	for _, p := range procs {
+		list = append(append(list, p...), '\n')
+	}
+	if err := os.WriteFile(filepath.Join(dir, procsList), list, 0o600); err != nil {
+		return fmt.Errorf("write bundle: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), b, 0o600); err != nil {
+		return fmt.Errorf("write bundle: %w", err)
+	}
+	return nil
+}
+
+// newConfig makes gVisor's configuration for the instance's root (ephemeralMB
+// 0) or a container with a /tmp of that size. A configuration is for one call;
+// gVisor's processes get it as flags.
+func newConfig(opts *Options, ephemeralMB int) (*config.Config, error) {
+	settings := map[string]string{
+		"root":     stateDir(opts.Dir),
+		"platform": "systrap",
+		"network":  "none", // a namespace with nothing in it; loopback is gVisor's own
+		// The server keeps the groups, and Main joins them.
+		"ignore-cgroups": "true",
+		"host-settings":  "ignore", // advice for the machine's owner: lambent doctor's business
+		"overlay2":       "none",
+		// Spelled out since they are walls, though they are the defaults.
+		"host-uds":                "none",
+		"host-fifo":               "none",
+		"character-device-policy": "emulated-only",
+		"allow-suid":              "false",
+		"net-raw":                 "false",
+		"file-access":             "exclusive", // the root never changes but by Attach
+	}
+	if ephemeralMB > 0 {
+		settings["overlay2"] = fmt.Sprintf("all:dir=%s,size=%dm", scratchDir(opts.Dir), ephemeralMB)
+	}
+	if opts.DebugDir != "" {
+		settings["debug"], settings["debug-log"] = "true", opts.DebugDir+"/"
+	}
+	flags := flag.NewFlagSet("runsc", flag.ContinueOnError)
+	config.RegisterFlags(flags)
+	for k, v := range settings {
+		if err := flags.Set(k, v); err != nil {
+			return nil, fmt.Errorf("configure gVisor: %s=%s: %w", k, v, err)
+		}
+	}
+	conf, err := config.NewFromFlags(flags)
+	if err != nil {
+		return nil, fmt.Errorf("configure gVisor: %w", err)
+	}
+	return conf, nil
+}
+
+// quietTarget keeps gVisor's own log, which is global to the process and
+// would go to standard error.
+func quietTarget() log.Emitter { return log.GoogleEmitter{Writer: &log.Writer{Next: discard{}}} }
+
+type discard struct{}
+
+func (discard) Write(b []byte) (int, error) { return len(b), nil }
+
+// validTarget reports whether a container may have something mounted there
+// from the start.
+func validTarget(target string) bool {
+	clean := filepath.Clean(target)
+	if clean != target {
+		return false
+	}
+	for _, top := range []string{"/var/", "/opt/", "/mnt/"} {
+		if len(target) > len(top) && target[:len(top)] == top {
+			return true
+		}
+	}
+	return target == sandbox.LayerDir
+}
