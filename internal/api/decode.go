@@ -43,8 +43,9 @@ type decoder struct {
 	data   []byte
 	pos    int
 	depth  int
-	values int // read so far
-	limit  int // of values; 0 for none
+	inside string // "Object" or "Array": what pos is in; "" at the root
+	values int    // read so far
+	limit  int    // of values; 0 for none
 }
 
 // members is a structure that takes its members one at a time. member reads
@@ -85,21 +86,24 @@ func checkJSON(data []byte) error {
 	return d.end()
 }
 
-// locate renders where a document is broken as Jackson does, which is what AWS
-// shows: the source cut to 500 bytes, and line and column, counted from 1, of
-// where its parser stands: behind the offending byte.
-func locate(data []byte, offset int) string {
+// locate renders where a document is broken as AWS passes it on.
+func locate(data []byte, offset int) string { return "\n at " + source(data, offset) }
+
+// source renders a place in a document as Jackson does: the document cut to
+// 500 bytes, and line and column, counted from 1, of the byte at offset. Its
+// errors give where its parser stands, which is behind the offending byte.
+func source(data []byte, offset int) string {
 	offset = min(offset, len(data))
 	line := 1 + bytes.Count(data[:offset], []byte{'\n'})
 	column := offset - bytes.LastIndexByte(data[:offset], '\n')
-	const shown = 500
-	source, cut := data, ""
-	if len(source) > shown {
-		cut = fmt.Sprintf("[truncated %d bytes]", len(source)-shown)
-		source = source[:shown]
+	const most = 500
+	shown, cut := data, ""
+	if len(shown) > most {
+		cut = fmt.Sprintf("[truncated %d bytes]", len(shown)-most)
+		shown = shown[:most]
 	}
-	return fmt.Sprintf("\n at [Source: (byte[])\"%s\"%s; line: %d, column: %d]",
-		strings.ToValidUTF8(string(source), "\uFFFD"), cut, line, column)
+	return fmt.Sprintf("[Source: (byte[])\"%s\"%s; line: %d, column: %d]",
+		strings.ToValidUTF8(string(shown), "\uFFFD"), cut, line, column)
 }
 
 func (d *decoder) structure(in members) error {
@@ -148,41 +152,36 @@ func (d *decoder) list(element func() error) error {
 // entries reads what stands between the brackets that open starts, calling
 // entry in front of each one.
 func (d *decoder) entries(open byte, entry func() error) error {
-	start := d.pos
-	closing, kind := byte(']'), "Array"
-	if open == '{' {
-		closing, kind = '}', "Object"
-	}
 	if d.depth++; d.depth > maxDepth {
 		return &syntaxError{text: fmt.Sprintf("Document nesting depth (%d) exceeds the maximum allowed (%d)", d.depth, maxDepth), offset: d.pos}
+	}
+	start, outer := d.pos, d.inside
+	closing := byte(']')
+	d.inside = "Array"
+	if open == '{' {
+		closing, d.inside = '}', "Object"
 	}
 	d.pos++
 	for first := true; ; first = false {
 		c, ok := d.peek()
 		switch {
 		case !ok:
-			return &syntaxError{text: fmt.Sprintf("Unexpected end-of-input: expected close marker for %s (start marker at offset %d)", kind, start), offset: d.pos}
-		case c == closing && first:
-			d.pos++
-			d.depth--
-			return nil
-		case first:
+			return &syntaxError{text: fmt.Sprintf("Unexpected end-of-input: expected close marker for %s (start marker at %s)", d.inside, source(d.data, start)), offset: d.pos}
 		case c == closing:
 			d.pos++
 			d.depth--
+			d.inside = outer
 			return nil
-		case c == ',':
-			d.pos++
-			if c, ok = d.peek(); ok && c == closing && open == '[' {
-				return d.unexpected("expected a valid value " + expectedValue)
-			}
+		case first:
+		case c != ',':
+			return d.unexpected("was expecting comma to separate " + d.inside + " entries")
 		default:
-			return d.unexpected("was expecting comma to separate " + kind + " entries")
+			d.pos++
+			if c, ok = d.peek(); !ok {
+				return d.endOfInput()
+			}
 		}
 		if open == '{' && c != '"' {
-			if _, ok := d.peek(); !ok {
-				return &syntaxError{text: "Unexpected end-of-input: was expecting double-quote to start field name", offset: d.pos}
-			}
 			return d.unexpected("was expecting double-quote to start field name")
 		}
 		if err := entry(); err != nil {
@@ -268,7 +267,7 @@ func (d *decoder) boolean(to **bool) error {
 	return nil
 }
 
-// blob reads base64 in a string. Line breaks are not part of it.
+// blob reads base64 in a string. Line breaks in it are passed over.
 func (d *decoder) blob(to *[]byte) error {
 	c, err := d.value()
 	if err != nil {
@@ -285,8 +284,8 @@ func (d *decoder) blob(to *[]byte) error {
 		raw = []byte(unescape(raw))
 	}
 	out := make([]byte, base64.StdEncoding.DecodedLen(len(raw)))
-	n, err := base64.StdEncoding.Strict().Decode(out, raw)
-	if err != nil || bytes.ContainsAny(raw, "\r\n") {
+	n, err := base64.StdEncoding.Decode(out, raw)
+	if err != nil {
 		return &typeError{text: "The value of a blob is not valid base64"}
 	}
 	*to = out[:n]
@@ -379,7 +378,7 @@ func (d *decoder) value() (byte, error) {
 	}
 	c, ok := d.peek()
 	if !ok {
-		return 0, &syntaxError{text: "Unexpected end-of-input: was expecting a value", offset: d.pos}
+		return 0, d.endOfInput()
 	}
 	switch c {
 	case '{', '[', '"', 't', 'f', 'n', '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
@@ -435,7 +434,7 @@ func (d *decoder) end() error {
 func (d *decoder) colon() error {
 	c, ok := d.peek()
 	if !ok {
-		return &syntaxError{text: "Unexpected end-of-input: was expecting a colon to separate field name and value", offset: d.pos}
+		return d.endOfInput()
 	}
 	if c != ':' {
 		return d.unexpected("was expecting a colon to separate field name and value")
@@ -662,6 +661,14 @@ func (d *decoder) peek() (byte, bool) {
 		}
 	}
 	return 0, false
+}
+
+// endOfInput is the error for a document that ends where it may not.
+func (d *decoder) endOfInput() error {
+	if d.inside == "" {
+		return &syntaxError{text: "No content to map due to end-of-input", offset: d.pos}
+	}
+	return &syntaxError{text: "Unexpected end-of-input within/between " + d.inside + " entries", offset: d.pos}
 }
 
 // unexpected is the error for the byte the decoder stands before.

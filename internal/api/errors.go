@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -78,9 +79,10 @@ func fallback(kind lambent.Kind) string {
 // error but its class leaves the house.
 func describe(err error) (e exception, message, reason string) {
 	kind := lambent.KindInternal
-	le, ok := errors.AsType[*lambent.Error](err)
-	if ok {
+	if le, ok := errors.AsType[*lambent.Error](err); ok {
 		kind, message, reason = le.Kind, le.Message, le.Reason
+	} else if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		kind = lambent.KindUnavailable // the caller has gone, or the server is going
 	}
 	if int(kind) >= len(exceptions) {
 		kind = lambent.KindInternal
@@ -107,9 +109,6 @@ type errorBody struct {
 // writeError answers with what AWS would say for err. Errors that are nobody's
 // fault but ours are logged here, since this is where they end.
 func (a *API) writeError(w http.ResponseWriter, r *http.Request, operation string, err error) {
-	if r.Context().Err() != nil && errors.Is(err, r.Context().Err()) {
-		return // the caller has gone: nobody reads an answer
-	}
 	e, message, reason := describe(err)
 	if e.status == http.StatusInternalServerError {
 		a.log.LogAttrs(r.Context(), slog.LevelError, "request failed", slog.String("operation", operation),
@@ -143,6 +142,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 		body.Reset()
 		body.WriteString(`{"Type":"Service","message":"The answer could not be encoded."}`)
 	}
+	body.Truncate(len(bytes.TrimRight(body.Bytes(), "\n")))
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Content-Length", strconv.Itoa(body.Len()))

@@ -182,7 +182,7 @@ func TestCreateFunctionLimitsItsSize(t *testing.T) {
 		rec := httptest.NewRecorder()
 		d.ServeHTTP(rec, r)
 		operation := map[string]string{"POST": "CreateFunction", "PUT": "UpdateFunctionCode"}[method]
-		want := `{"message":"Request must be smaller than 70167211 bytes for the ` + operation + ` operation"}` + "\n"
+		want := `{"message":"Request must be smaller than 70167211 bytes for the ` + operation + ` operation"}`
 		if rec.Code != 413 || rec.Header().Get("x-amzn-ErrorType") != "RequestEntityTooLargeException" || rec.Body.String() != want {
 			t.Errorf("%d %v %s", rec.Code, rec.Header(), rec.Body)
 		}
@@ -275,7 +275,7 @@ func TestSecurityAccountsDoNotSeeEachOther(t *testing.T) {
 	d.do(t, "DELETE", functionsPath+"/f", "", auth...).wantError(t, 404, "ResourceNotFoundException")
 	d.do(t, "GET", functionsPath+"/000000000000:function:f", "", auth...).wantError(t, 403, "AccessDeniedException")
 	got := d.do(t, "GET", functionsPath, "", auth...)
-	if got.raw != "{\"Functions\":[]}\n" {
+	if got.raw != `{"Functions":[]}` {
 		t.Errorf("another account lists %s", got.raw)
 	}
 	presigned := d.do(t, "GET", functionsPath+"/f?X-Amz-Credential=111111111111%2F20261121%2Fus-east-1%2Flambda%2Faws4_request", "")

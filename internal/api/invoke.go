@@ -10,6 +10,9 @@ import (
 	"lambent"
 )
 
+// maxLogTail is how much of the log LogType Tail shows: its last 4 KB.
+const maxLogTail = 4096
+
 // maxClientContext is AWS's limit on the client context, encoded.
 const maxClientContext = 3583
 
@@ -72,6 +75,9 @@ func (a *API) invoke(c *call) error {
 		WantLogTail:   h.Get("X-Amz-Log-Type") == "Tail",
 	}
 	res, err := a.invoker.Invoke(c.r.Context(), inv)
+	if err == nil && res == nil {
+		err = errors.New("the invoker gave neither a result nor an error")
+	}
 	if err != nil {
 		return err
 	}
@@ -157,18 +163,22 @@ func writeResult(c *call, inv *lambent.Invocation, res *lambent.Result) {
 	put("Content-Length", strconv.Itoa(len(res.Payload)))
 	put("X-Amzn-Remapped-Content-Length", "0")
 	put(headerTraceID, inv.TraceID)
-	put("X-Amz-Executed-Version", headerText(string(start.ServedVersion)))
+	version := headerText(string(start.ServedVersion))
+	if version == "" {
+		version = string(lambent.Latest)
+	}
+	put("X-Amz-Executed-Version", version)
 	if res.FunctionError != "" {
 		put("X-Amz-Function-Error", headerText(res.FunctionError))
 	}
 	if inv.WantLogTail {
-		put("X-Amz-Log-Result", base64.StdEncoding.EncodeToString(res.LogTail))
+		put("X-Amz-Log-Result", base64.StdEncoding.EncodeToString(res.LogTail[max(0, len(res.LogTail)-maxLogTail):]))
 	}
 	put("X-Lambent-Start-Kind", headerText(string(start.Kind)))
 	put("X-Lambent-Reason", headerText(start.Reason))
 	put("X-Lambent-Instance-Id", headerText(string(start.Instance)))
 	put("X-Lambent-Container-Id", headerText(string(start.Container)))
-	put("X-Lambent-Served-Version", headerText(string(start.ServedVersion)))
+	put("X-Lambent-Served-Version", version)
 	put("X-Lambent-Received-At", stamp(start.ReceivedAt, c.received))
 	if !start.ExecStartedAt.IsZero() {
 		put("X-Lambent-Exec-Started-At", stamp(start.ExecStartedAt, start.ExecStartedAt))

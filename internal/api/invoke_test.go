@@ -2,8 +2,10 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http/httptest"
@@ -53,8 +55,8 @@ func TestInvokeAnswersWithThePayloadAndEveryHeader(t *testing.T) {
 
 func TestInvokeHandsOnWhatTheCallerSent(t *testing.T) {
 	d := newDoor(t)
-	context := base64.StdEncoding.EncodeToString([]byte(` {"client":{}}`))
-	got := d.do(t, "POST", invokePath+"?Qualifier=live", `"x"`, "X-Amz-Log-Type", "Tail", "X-Amz-Client-Context", context,
+	clientContext := base64.StdEncoding.EncodeToString([]byte(` {"client":{}}`))
+	got := d.do(t, "POST", invokePath+"?Qualifier=live", `"x"`, "X-Amz-Log-Type", "Tail", "X-Amz-Client-Context", clientContext,
 		"X-Amzn-Trace-Id", "Root=1-2-3", "X-Amz-Invocation-Type", "RequestResponse", "Authorization", "AWS4-HMAC-SHA256 Credential=123456789012/x/y")
 	want := &lambent.Invocation{RequestID: d.invoker.last.RequestID, Account: "123456789012", Function: "f", Qualifier: "live", Payload: []byte(`"x"`),
 		ReceivedAt: time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC), ClientContext: ` {"client":{}}`, TraceID: "Root=1-2-3", WantLogTail: true}
@@ -79,6 +81,29 @@ func TestInvokeFunctionErrorIs200(t *testing.T) {
 	}
 	if len(d.invoker.last.Payload) != 0 {
 		t.Errorf("no payload became %q", d.invoker.last.Payload)
+	}
+}
+
+func TestInvokeWithoutAResultIsOurFault(t *testing.T) {
+	d := newDoor(t)
+	d.invoker.answer = func(*lambent.Invocation) (*lambent.Result, error) { return nil, nil }
+	d.do(t, "POST", invokePath, "").wantError(t, 500, "ServiceException")
+}
+
+func TestInvokeSendsTheEndOfTheLogOnly(t *testing.T) {
+	d := newDoor(t)
+	d.invoker.answer = func(inv *lambent.Invocation) (*lambent.Result, error) {
+		res := echo(inv)
+		res.LogTail = []byte(strings.Repeat("a", 5000) + "end")
+		return res, nil
+	}
+	got := d.do(t, "POST", invokePath, "", "X-Amz-Log-Type", "Tail")
+	log, err := base64.StdEncoding.DecodeString(got.header.Get("X-Amz-Log-Result"))
+	if err != nil || len(log) != maxLogTail || !strings.HasSuffix(string(log), "aend") {
+		t.Errorf("%d bytes of log, %v", len(log), err)
+	}
+	if got = d.do(t, "POST", invokePath, "", "X-Amz-Log-Type", "None"); got.header.Values("X-Amz-Log-Result") != nil {
+		t.Error("a log nobody asked for")
 	}
 }
 
@@ -112,7 +137,9 @@ func TestInvokeRefuses(t *testing.T) {
 		{"no JSON", invokePath, `nope`, nil, 400, "InvalidRequestContentException",
 			notJSON + "Unrecognized token 'nope': was expecting (JSON String, Number, Array, Object or token 'null', 'true' or 'false')\n at [Source: (byte[])\"nope\"; line: 1, column: 5]"},
 		{"cut short", invokePath, `{"a":`, nil, 400, "InvalidRequestContentException",
-			notJSON + "Unexpected end-of-input: was expecting a value\n at [Source: (byte[])\"{\"a\":\"; line: 1, column: 6]"},
+			notJSON + "Unexpected end-of-input within/between Object entries\n at [Source: (byte[])\"{\"a\":\"; line: 1, column: 6]"},
+		{"nothing but space", invokePath, " ", nil, 400, "InvalidRequestContentException",
+			notJSON + "No content to map due to end-of-input\n at [Source: (byte[])\" \"; line: 1, column: 2]"},
 		{"two documents", invokePath, "1 \n2", nil, 400, "InvalidRequestContentException",
 			notJSON + "Unexpected character ('2' (code 50)): Expected space separating root-level values\n at [Source: (byte[])\"1 \n2\"; line: 2, column: 2]"},
 		{"no UTF-8", invokePath, "\"\x87\"", nil, 400, "InvalidRequestContentException",
@@ -250,6 +277,7 @@ func TestErrorsFromBelowBecomeAWSExceptions(t *testing.T) {
 			map[string]any{"Type": "User", "Reason": "ConcurrentInvocationLimitExceeded", "message": "Rate Exceeded."}},
 		{"denied", &lambent.Error{Kind: lambent.KindDenied, Message: "m"}, 403, "AccessDeniedException", map[string]any{"message": "m"}},
 		{"exists", &lambent.Error{Kind: lambent.KindExists, Message: "m"}, 409, "ResourceConflictException", map[string]any{"Type": "User", "message": "m"}},
+		{"cut off", fmt.Errorf("wait: %w", context.Canceled), 503, "ServiceUnavailableException", map[string]any{"message": "The service is unavailable for now. Try again."}},
 		{"unavailable", &lambent.Error{Kind: lambent.KindUnavailable, Message: "m"}, 503, "ServiceUnavailableException", map[string]any{"message": "m"}},
 		{"media type", &lambent.Error{Kind: lambent.KindMediaType, Message: "m"}, 415, "UnsupportedMediaTypeException", map[string]any{"Type": "User", "message": "m"}},
 		{"named", &lambent.Error{Kind: lambent.KindInvalid, Reason: "CodeStorageExceededException", Message: "m"}, 400, "CodeStorageExceededException", map[string]any{"Type": "User", "message": "m"}},
