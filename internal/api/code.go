@@ -14,7 +14,7 @@ type codeSource struct {
 	S3Bucket        *string
 	S3Key           *string
 	S3ObjectVersion *string
-	ImageUri        *string
+	ImageURI        *string
 	SourceKMSKeyArn *string
 }
 
@@ -36,7 +36,7 @@ func (s *codeSource) known(d *decoder, name string) (known bool, err error) {
 	case "S3ObjectVersion":
 		err = d.str(&s.S3ObjectVersion)
 	case "ImageUri":
-		err = d.str(&s.ImageUri)
+		err = d.str(&s.ImageURI)
 	case "SourceKMSKeyArn":
 		err = d.str(&s.SourceKMSKeyArn)
 	default:
@@ -59,11 +59,11 @@ func (a *API) zip(operation string, s *codeSource) ([]byte, error) {
 	case len(s.ZipFile) > maxZip:
 		return nil, &lambent.Error{Op: operation, Kind: lambent.KindRequestTooLarge,
 			Message: fmt.Sprintf("Zipped size must be smaller than %d bytes", maxZip)}
-	case s.ZipFile != nil && (s.S3Bucket != nil || s.S3Key != nil || s.S3ObjectVersion != nil || s.ImageUri != nil):
+	case s.ZipFile != nil && (s.S3Bucket != nil || s.S3Key != nil || s.S3ObjectVersion != nil || s.ImageURI != nil):
 		return nil, invalid(operation, "Please do not provide other FunctionCode parameters when providing a ZipFile.")
 	case s.S3Bucket != nil || s.S3Key != nil || s.S3ObjectVersion != nil:
 		return nil, invalid(operation, "This build of lambent takes code as ZipFile only: it cannot fetch S3Bucket and S3Key.")
-	case s.ImageUri != nil:
+	case s.ImageURI != nil:
 		return nil, invalid(operation, "This build of lambent takes code as ZipFile only: it cannot run the image of ImageUri.")
 	case s.ZipFile == nil:
 		return nil, invalid(operation, "Please provide a source for function code.")

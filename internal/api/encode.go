@@ -30,7 +30,7 @@ type functionConfiguration struct {
 	Environment                *environment `json:",omitempty"`
 	KMSKeyArn                  string       `json:",omitempty"`
 	TracingConfig              tracingConfig
-	RevisionId                 string
+	RevisionID                 string  `json:"RevisionId"`
 	Layers                     []layer `json:",omitempty"`
 	State                      string  `json:",omitempty"`
 	StateReason                string  `json:",omitempty"`
@@ -80,7 +80,7 @@ func (a *API) configuration(f *lambent.Function, qualifier string) functionConfi
 		Version:                    string(f.Version),
 		KMSKeyArn:                  f.KMSKeyArn,
 		TracingConfig:              tracingConfig{Mode: f.TracingMode},
-		RevisionId:                 f.Revision,
+		RevisionID:                 f.Revision,
 		State:                      f.State,
 		StateReason:                f.StateReason,
 		StateReasonCode:            f.StateReasonCode,

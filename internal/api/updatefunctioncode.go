@@ -12,7 +12,7 @@ type updateFunctionCodeRequest struct {
 	codeSource
 	Publish       *bool
 	DryRun        *bool
-	RevisionId    *string
+	RevisionID    *string
 	Architectures []*string
 	PublishTo     *string
 }
@@ -24,7 +24,7 @@ func (q *updateFunctionCodeRequest) member(d *decoder, name string) error {
 	case "DryRun":
 		return d.boolean(&q.DryRun)
 	case "RevisionId":
-		return d.str(&q.RevisionId)
+		return d.str(&q.RevisionID)
 	case "Architectures":
 		return d.strings(&q.Architectures)
 	case "PublishTo":
@@ -60,7 +60,7 @@ func (a *API) updateFunctionCode(c *call) error {
 	if err != nil {
 		return err
 	}
-	if nonEmpty(q.ImageUri) && q.ZipFile == nil && current.PackageType == "Zip" {
+	if nonEmpty(q.ImageURI) && q.ZipFile == nil && current.PackageType == "Zip" {
 		return invalid(operation, "Please don't provide ImageUri when updating a function with packageType Zip.")
 	}
 	if q.PublishTo != nil {
@@ -84,7 +84,7 @@ func (a *API) updateFunctionCode(c *call) error {
 			f.Architectures = []string{*q.Architectures[0]}
 		}
 	}
-	f, err := a.functions.UpdateFunctionCode(c.r.Context(), ref.Account, ref.Name, text(q.RevisionId), change, pkg)
+	f, err := a.functions.UpdateFunctionCode(c.r.Context(), ref.Account, ref.Name, text(q.RevisionID), change, pkg)
 	if err != nil {
 		return err
 	}
@@ -94,7 +94,7 @@ func (a *API) updateFunctionCode(c *call) error {
 // dryRunCode answers what the update would make of the function, and makes
 // nothing.
 func (a *API) dryRunCode(c *call, q *updateFunctionCodeRequest, current *lambent.Function, pkg []byte) error {
-	if revision := text(q.RevisionId); revision != "" && revision != current.Revision {
+	if revision := text(q.RevisionID); revision != "" && revision != current.Revision {
 		return &lambent.Error{Op: "UpdateFunctionCode", Resource: string(current.Name), Kind: lambent.KindPrecondition}
 	}
 	would := *current

@@ -8,12 +8,12 @@ import (
 
 type updateFunctionConfigurationRequest struct {
 	settings
-	RevisionId *string
+	RevisionID *string
 }
 
 func (q *updateFunctionConfigurationRequest) member(d *decoder, name string) error {
 	if name == "RevisionId" {
-		return d.str(&q.RevisionId)
+		return d.str(&q.RevisionID)
 	}
 	if known, err := q.settings.member(d, name); known {
 		return err
@@ -49,7 +49,7 @@ func (a *API) updateFunctionConfiguration(c *call) error {
 		q.settings.apply(f)
 		return nil
 	}
-	f, err := a.functions.UpdateFunctionConfiguration(c.r.Context(), ref.Account, ref.Name, text(q.RevisionId), change)
+	f, err := a.functions.UpdateFunctionConfiguration(c.r.Context(), ref.Account, ref.Name, text(q.RevisionID), change)
 	if err != nil {
 		return err
 	}
