@@ -100,6 +100,11 @@ func invoke(t testing.TB, p *runtimetest.Process, e *runtimeapi.Event) (runtimea
 	return p.Invoke(ctx, e)
 }
 
+func contextWithTimeout(t testing.TB, d time.Duration) (context.Context, context.CancelFunc) {
+	t.Helper()
+	return context.WithTimeout(t.Context(), d)
+}
+
 // call hands the process an event that must be answered.
 func call(t testing.TB, p *runtimetest.Process, payload string) runtimeapi.Answer {
 	t.Helper()

@@ -340,7 +340,7 @@ async function loadHandler(root, name) {
 }
 
 // loadModule loads the user's module in AWS's order: a file without extension,
-// .js (as its package.json says), .mjs, .cjs, and then as require would.
+// .js (as its package.json says), .mjs, .cjs; then a folder, then a package.
 async function loadModule(root, folder, module) {
   const file = path.resolve(root, folder, module);
   const isFile = (f) => fs.statSync(f, { throwIfNoEntry: false })?.isFile();
@@ -349,6 +349,7 @@ async function loadModule(root, folder, module) {
   if (isFile(file + '.js')) return isModulePackage(path.dirname(file)) ? asModule(file + '.js') : require(file + '.js');
   if (isFile(file + '.mjs')) return asModule(file + '.mjs');
   if (isFile(file + '.cjs')) return require(file + '.cjs');
+  if (fs.existsSync(file)) return require(file); // a folder
   return require(require.resolve(module, { paths: [root, path.resolve(root, folder)] }));
 }
 

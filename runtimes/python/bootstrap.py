@@ -34,6 +34,7 @@ JOIN_MAX = 1 << 20  # up to this many bytes an answer is sent in one piece
 
 # What is used after the user's code has run is taken now.
 _read, _readv, _write, _time = os.read, os.readv, os.write, time.time
+_loads, _dumps = json.loads, json.dumps
 
 
 # --- frames -----------------------------------------------------------------
@@ -165,7 +166,7 @@ class JsonFormatter(logging.Formatter):
         for key, value in vars(record).items():
             if key not in self.PLAIN and key not in line and value is not None:
                 line[key] = value
-        return json.dumps(line, ensure_ascii=False, default=str)
+        return _dumps(line, ensure_ascii=False, default=str)
 
 
 def timestamp(seconds):
@@ -197,7 +198,7 @@ def set_up_logging(env):
 def log_error(body):
     """Log an error as AWS does: one entry, its indentation kept by no-break spaces."""
     if current.json_log:
-        text = json.dumps({"timestamp": timestamp(_time()), "level": "ERROR", **body}, ensure_ascii=False)
+        text = _dumps({"timestamp": timestamp(_time()), "level": "ERROR", **body}, ensure_ascii=False)
     else:
         lines = ["[ERROR] {}: {}".format(body["errorType"], body["errorMessage"]), "Traceback (most recent call last):"]
         for element in body["stackTrace"]:
@@ -291,7 +292,7 @@ def _parse(text, name):
     if not text:
         return None
     try:
-        return json.loads(text)
+        return _loads(text)
     except Exception as e:
         raise Fault("LambdaContextUnmarshalError", "Unable to parse {} JSON: {}".format(name, e))
 
@@ -360,7 +361,7 @@ def initialise(host, assignment):
         body = error_body(e, "")
         log_error(body)
         flush()
-        host.send(INIT_ERROR, (body["errorType"],), json.dumps(body).encode())
+        host.send(INIT_ERROR, (body["errorType"],), _dumps(body).encode())
         sys.exit(1)
 
 
@@ -392,7 +393,7 @@ def marshal(result):
 
 def unmarshal(payload):
     try:
-        return json.loads(payload)
+        return _loads(payload)
     except Exception as e:
         raise Fault("UnmarshalError", "Unable to unmarshal input: {}".format(e))
 
@@ -400,7 +401,7 @@ def unmarshal(payload):
 def work(host, handler, assignment, body):
     """Handle one EVENT."""
     head_end = 4 + int.from_bytes(body[:4], "little")
-    head = json.loads(body[4:head_end])
+    head = _loads(body[4:head_end])
     current.request_id, current.tenant_id = head["id"], head.get("tenant")
     trace = head.get("trace")
     if trace:
@@ -414,7 +415,7 @@ def work(host, handler, assignment, body):
         failed = error_body(e, head["id"])
         log_error(failed)
         flush()
-        host.send(ERROR, (head["id"], failed["errorType"]), json.dumps(failed).encode(), ready=True)
+        host.send(ERROR, (head["id"], failed["errorType"]), _dumps(failed).encode(), ready=True)
     else:
         flush()
         host.send(RESPONSE, (head["id"],), answer, ready=True)
@@ -422,7 +423,7 @@ def work(host, handler, assignment, body):
 
 def warm_up():
     """Do what the first function would otherwise wait for."""
-    _encode(json.loads('{"warm": ["up", 1, null, "\\u00e9"]}'))
+    _encode(_loads('{"warm": ["up", 1, null, "\\u00e9"]}'))
     traceback.format_list(traceback.extract_stack())
     if not hasattr(builtins, "exit"):  # the interpreter runs without site
         import site
@@ -440,7 +441,7 @@ def main():
     kind, body = host.receive()
     if kind != ASSIGN:
         sys.exit(1)
-    assignment = json.loads(body)
+    assignment = _loads(body)
     handler = initialise(host, assignment)
     host.send(READY, ())
     while True:
