@@ -71,7 +71,6 @@ const (
 	maxInvokeBody   = 6*1024*1024 + 100 // 6 MB, and the 100 bytes AWS's runtime interface allows beyond
 	maxCodeBody     = 70167211          // a whole request that carries code
 	maxConfigBody   = 1 << 20           // any other request
-	maxZip          = 52428800          // a package, decoded
 	maxBodyInFlight = 1 << 30
 )
 

@@ -56,9 +56,9 @@ func (s *codeSource) check(v *violations, sh *shapes, prefix string) {
 // request and from nowhere else.
 func (a *API) zip(operation string, s *codeSource) ([]byte, error) {
 	switch {
-	case len(s.ZipFile) > maxZip:
+	case len(s.ZipFile) > lambent.MaxZipped:
 		return nil, &lambent.Error{Op: operation, Kind: lambent.KindRequestTooLarge,
-			Message: fmt.Sprintf("Zipped size must be smaller than %d bytes", maxZip)}
+			Message: fmt.Sprintf("Zipped size must be smaller than %d bytes", lambent.MaxZipped)}
 	case s.ZipFile != nil && (s.S3Bucket != nil || s.S3Key != nil || s.S3ObjectVersion != nil || s.ImageURI != nil):
 		return nil, invalid(operation, "Please do not provide other FunctionCode parameters when providing a ZipFile.")
 	case s.S3Bucket != nil || s.S3Key != nil || s.S3ObjectVersion != nil:

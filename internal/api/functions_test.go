@@ -172,7 +172,7 @@ func TestSecurityValidationNeverRepeatsVariables(t *testing.T) {
 
 func TestCreateFunctionLimitsItsSize(t *testing.T) {
 	d := newDoor(t)
-	_, err := d.zip("CreateFunction", &codeSource{ZipFile: make([]byte, maxZip+1)})
+	_, err := d.zip("CreateFunction", &codeSource{ZipFile: make([]byte, lambent.MaxZipped+1)})
 	if e, message, _ := describe(err); e.status != 413 || e.name != "RequestEntityTooLargeException" || message != "Zipped size must be smaller than 52428800 bytes" {
 		t.Errorf("%+v %s", e, message)
 	}

@@ -80,8 +80,8 @@ func (s *settings) check(v *violations, sh *shapes) {
 	v.str("role", s.Role, sh.roleArn...)
 	v.str("handler", s.Handler, sh.handler...)
 	v.str("description", s.Description, sh.description...)
-	v.integer("timeout", s.Timeout, 1, 900)
-	v.integer("memorySize", s.MemorySize, 128, 10240)
+	v.integer("timeout", s.Timeout, 1, lambent.MaxTimeoutSecs)
+	v.integer("memorySize", s.MemorySize, lambent.MinMemoryMB, lambent.MaxMemoryMB)
 	v.str("kMSKeyArn", s.KMSKeyArn, sh.kmsKeyArn...)
 	v.list("layers", s.Layers, 0, noBound, sh.layerArn...)
 	if s.Environment != nil {
@@ -92,7 +92,7 @@ func (s *settings) check(v *violations, sh *shapes) {
 	}
 	if s.EphemeralStorage != nil {
 		v.required("ephemeralStorage.size", s.EphemeralStorage.Size != nil)
-		v.integer("ephemeralStorage.size", s.EphemeralStorage.Size, 512, 10240)
+		v.integer("ephemeralStorage.size", s.EphemeralStorage.Size, lambent.MinEphemeralMB, lambent.MaxEphemeralMB)
 	}
 	if l := s.LoggingConfig; l != nil {
 		v.str("loggingConfig.logFormat", l.LogFormat, sh.logFormat...)
