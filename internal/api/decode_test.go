@@ -86,7 +86,7 @@ func TestDecodeRefusesWithWhere(t *testing.T) {
 		{`{"a":"\x"}`, "Unrecognized character escape"},
 		{"{\"a\":\"\t\"}", "Illegal unquoted character ((CTRL-CHAR, code 9))"},
 		{`{"a`, "was expecting closing quote for a string value"},
-		{`{`, "expected close marker for Object (start marker at [Source: (byte[])\"{\"; line: 1, column: 1])"},
+		{`{`, "expected close marker for Object (start marker at line: 1, column: 1) at line: 1, column: 2"},
 		{`{"a":`, "Unexpected end-of-input within/between Object entries"},
 		{`{"a"`, "Unexpected end-of-input within/between Object entries"},
 		{`{"a":[{},`, "Unexpected end-of-input within/between Array entries"},
@@ -99,6 +99,14 @@ func TestDecodeRefusesWithWhere(t *testing.T) {
 		err := decode([]byte(tt.body), &every{})
 		if err == nil || !strings.Contains(err.Error(), tt.message) {
 			t.Errorf("%.60s: %v, want %q", tt.body, err, tt.message)
+		}
+	}
+}
+
+func TestSecurityDecodeNeverRepeatsTheBody(t *testing.T) {
+	for _, body := range []string{`{"Environment":{"Variables":{"KEY":"hunter2"}},}`, `{"S":"hunter2"`, `{"S":"hunter2`, `{"Blob":"hunter2"}`} {
+		if err := decode([]byte(body), &every{}); err == nil || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", body, err)
 		}
 	}
 }
