@@ -202,7 +202,7 @@ func TestDeletedKeysAreForgottenInTime(t *testing.T) {
 	if err := b.Delete(t.Context(), "a", 0); err != nil {
 		t.Fatal(err)
 	}
-	stream := must(n.js.Stream(t.Context(), "KV_records"))(t)
+	stream := must(must(n.stream("look at", "records"))(t).Stream(t.Context(), "KV_records"))(t)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for range tick.C {

@@ -1,0 +1,167 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"lambent"
+)
+
+// What AWS says of a function, or an update, that is not ready yet.
+const (
+	statePending = "Pending"
+	stateActive  = "Active"
+	stateFailed  = "Failed"
+
+	updateInProgress = "InProgress"
+	updateSuccessful = "Successful"
+	updateFailed     = "Failed"
+
+	reasonCreating = "The function is being created."
+	codeCreating   = "Creating"
+)
+
+// changing reports whether a change of fn has not settled yet.
+func changing(fn *lambent.Function) bool {
+	return fn.State == statePending || fn.UpdateStatus == updateInProgress
+}
+
+// CreateFunction remembers a new function: spec's identity and configuration,
+// and the code in pkg, a zip that has been checked. The record comes back
+// Pending and settles in the background. KindExists where the account has a
+// function of that name.
+func (r *Registry) CreateFunction(ctx context.Context, spec *lambent.Function, pkg []byte) (*lambent.Function, error) {
+	const op = "create function"
+	k := functionKey{spec.Account, spec.Name}
+	if err := r.requireAbsent(op, k); err != nil { // before the upload, and again when it counts
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeLimit)
+	defer cancel()
+	hash, err := r.code.acquire(ctx, pkg)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", op, spec.Name, err)
+	}
+	fn := clone(spec)
+	fn.Version = lambent.Latest
+	fn.State, fn.StateReason, fn.StateReasonCode = statePending, reasonCreating, codeCreating
+	fn.UpdateStatus, fn.UpdateReason, fn.UpdateReasonCode = "", "", ""
+	fn.Code, fn.CodeSize = hash, int64(len(pkg))
+	fn.LastModified = r.opts.Now().UTC()
+
+	mu := r.lockOf(k)
+	mu.Lock()
+	defer mu.Unlock()
+	err = r.requireAbsent(op, k)
+	if err == nil {
+		err = r.write(ctx, stored{fn: fn}, nil)
+	}
+	if err != nil {
+		r.code.release(hash)
+		return nil, err
+	}
+	r.settleLater(fn)
+	return fn, nil
+}
+
+func (r *Registry) requireAbsent(op string, k functionKey) error {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.closed {
+		return &lambent.Error{Op: op, Resource: string(k.name), Kind: lambent.KindUnavailable, Err: errClosed}
+	}
+	if _, ok := r.functions[k]; ok {
+		return &lambent.Error{Op: op, Resource: string(k.name), Kind: lambent.KindExists, Message: "Function already exist: " + string(k.name)}
+	}
+	return nil
+}
+
+// write stamps next as a change, stores it in place of before (nil: as a new
+// record) and then remembers it. The caller holds the function's lock and gives
+// up next, which readers have from here on.
+//
+// A write that failed may have taken place all the same; then what is stored is
+// read back and remembered.
+func (r *Registry) write(ctx context.Context, next stored, before *stored) error {
+	fn := next.fn
+	fn.Revision = uuid.NewString()
+	fn.ConfigHash = fn.HashConfig()
+	text, err := encodeRecord(fn, next.extra)
+	if err != nil {
+		return &lambent.Error{Op: "write function record", Resource: string(fn.Name), Err: err}
+	}
+	if before == nil {
+		next.revision, err = r.records.Create(ctx, recordKey(fn), text)
+	} else {
+		next.revision, err = r.records.Update(ctx, recordKey(fn), text, before.revision)
+	}
+	if err != nil {
+		err = &lambent.Error{Op: "write function record", Resource: string(fn.Name), Kind: writeKind(err), Err: err}
+		return errors.Join(err, r.reconcile(ctx, recordKey(fn), functionKey{fn.Account, fn.Name}))
+	}
+	r.put(next)
+	return nil
+}
+
+// reconcile remembers what is stored of a function after a write of it failed:
+// it may have taken place all the same, or another node may have been first.
+// The caller holds the function's lock.
+func (r *Registry) reconcile(ctx context.Context, key string, k functionKey) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reconcileLimit)
+	defer cancel()
+	r.mu.RLock()
+	known, ok := r.functions[k]
+	r.mu.RUnlock()
+	e, err := r.records.Get(ctx, key)
+	switch {
+	case err != nil && lambent.KindOf(err) == lambent.KindNotFound:
+		if ok {
+			r.remove(k)
+			r.code.release(known.fn.Code)
+		}
+		return nil
+	case err != nil:
+		return err // the next write will fail by its revision, and come here again
+	case ok && e.Revision == known.revision:
+		return nil
+	}
+	fn, extra, err := decodeRecord(e.Key, e.Value)
+	if err != nil {
+		return err
+	}
+	r.code.count(fn.Code)
+	r.put(stored{fn, e.Revision, extra})
+	if ok {
+		r.code.release(known.fn.Code)
+	}
+	if changing(fn) {
+		r.settleLater(fn)
+	}
+	return nil
+}
+
+// writeKind is what a failed write means to the caller. That somebody else
+// wrote the record, which is another node's doing, is not a matter of the
+// revision the caller named.
+func writeKind(err error) lambent.Kind {
+	switch kind := lambent.KindOf(err); kind {
+	case lambent.KindPrecondition, lambent.KindExists:
+		return lambent.KindUnavailable
+	default:
+		return kind
+	}
+}
+
+// reasonOf tells why preparing a function failed, in AWS's terms: a text for
+// people and one of the codes of StateReasonCode.
+func reasonOf(err error) (text, code string) {
+	text, code = strings.TrimSpace(err.Error()), "InternalError"
+	if lambent.KindOf(err) == lambent.KindInvalid {
+		code = "InvalidZipFileException"
+	}
+	return text, code
+}

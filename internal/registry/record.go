@@ -1,0 +1,147 @@
+package registry
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"lambent"
+	"lambent/internal/cluster"
+)
+
+// formatVersion is the newest form of a record this version reads. It changes
+// only when an older version could not even tolerate what is new.
+const formatVersion = 1
+
+// record is a function version as it is stored. The names are for ever; new
+// fields may be added, and a field an older version does not know is kept by it.
+type record struct {
+	Format        int               `json:"format"`
+	Account       string            `json:"account"`
+	Name          string            `json:"name"`
+	Version       string            `json:"version"`
+	Runtime       string            `json:"runtime,omitempty"`
+	Role          string            `json:"role,omitempty"`
+	Handler       string            `json:"handler,omitempty"`
+	Description   string            `json:"description,omitempty"`
+	TimeoutSecs   int               `json:"timeout_secs"`
+	MemoryMB      int               `json:"memory_mb"`
+	EphemeralMB   int               `json:"ephemeral_mb"`
+	PackageType   string            `json:"package_type,omitempty"`
+	Architectures []string          `json:"architectures,omitempty"`
+	Environment   map[string]string `json:"environment,omitempty"`
+	Tags          map[string]string `json:"tags,omitempty"`
+	Layers        []string          `json:"layers,omitempty"`
+	TracingMode   string            `json:"tracing_mode,omitempty"`
+	KMSKeyArn     string            `json:"kms_key_arn,omitempty"`
+	LoggingFormat string            `json:"logging_format,omitempty"`
+	LogGroup      string            `json:"log_group,omitempty"`
+
+	Code         string    `json:"code"`
+	CodeSize     int64     `json:"code_size"`
+	Revision     string    `json:"revision"`
+	ConfigHash   string    `json:"config_hash"`
+	LastModified time.Time `json:"last_modified"`
+
+	State            string `json:"state"`
+	StateReason      string `json:"state_reason,omitempty"`
+	StateReasonCode  string `json:"state_reason_code,omitempty"`
+	UpdateStatus     string `json:"update_status,omitempty"`
+	UpdateReason     string `json:"update_reason,omitempty"`
+	UpdateReasonCode string `json:"update_reason_code,omitempty"`
+}
+
+// extras are fields of a stored record that this version does not know.
+type extras map[string]json.RawMessage
+
+// recordKey is where a function version is stored. Aliases and whatever else
+// will belong to a function get a first part of their own.
+func recordKey(fn *lambent.Function) string {
+	return cluster.Key("fn", string(fn.Account), string(fn.Name), string(fn.Version))
+}
+
+// encodeRecord gives the JSON of a record, with the extras it came with.
+func encodeRecord(fn *lambent.Function, extra extras) ([]byte, error) {
+	text, err := json.Marshal(record{
+		Format: formatVersion, Account: string(fn.Account), Name: string(fn.Name), Version: string(fn.Version),
+		Runtime: string(fn.Runtime), Role: fn.Role, Handler: fn.Handler, Description: fn.Description,
+		TimeoutSecs: fn.TimeoutSecs, MemoryMB: fn.MemoryMB, EphemeralMB: fn.EphemeralMB, PackageType: fn.PackageType,
+		Architectures: fn.Architectures, Environment: fn.Environment, Tags: fn.Tags, Layers: fn.Layers,
+		TracingMode: fn.TracingMode, KMSKeyArn: fn.KMSKeyArn, LoggingFormat: fn.LoggingFormat, LogGroup: fn.LogGroup,
+		Code: string(fn.Code), CodeSize: fn.CodeSize, Revision: fn.Revision, ConfigHash: fn.ConfigHash, LastModified: fn.LastModified,
+		State: fn.State, StateReason: fn.StateReason, StateReasonCode: fn.StateReasonCode,
+		UpdateStatus: fn.UpdateStatus, UpdateReason: fn.UpdateReason, UpdateReasonCode: fn.UpdateReasonCode,
+	})
+	if err != nil || len(extra) == 0 {
+		return text, err
+	}
+	all := extras{}
+	if err := json.Unmarshal(text, &all); err != nil {
+		return nil, err
+	}
+	maps.Copy(all, extra)
+	return json.Marshal(all)
+}
+
+// decodeRecord reads what encodeRecord wrote under key, perhaps in another
+// version of lambent.
+func decodeRecord(key string, text []byte) (*lambent.Function, extras, error) {
+	fail := func(err error) (*lambent.Function, extras, error) {
+		return nil, nil, &lambent.Error{Op: "read function record", Resource: key, Kind: lambent.KindInternal, Reason: "Unreadable", Err: err}
+	}
+	var rec record
+	if err := json.Unmarshal(text, &rec); err != nil {
+		return fail(err)
+	}
+	if rec.Format < 1 || rec.Format > formatVersion {
+		return fail(fmt.Errorf("it has format %d, and this version of lambent reads up to %d: use the version that wrote it, or a newer one", rec.Format, formatVersion))
+	}
+	fn := &lambent.Function{
+		Account: lambent.AccountID(rec.Account), Name: lambent.FunctionName(rec.Name), Version: lambent.Version(rec.Version),
+		Runtime: lambent.Runtime(rec.Runtime), Role: rec.Role, Handler: rec.Handler, Description: rec.Description,
+		TimeoutSecs: rec.TimeoutSecs, MemoryMB: rec.MemoryMB, EphemeralMB: rec.EphemeralMB, PackageType: rec.PackageType,
+		Architectures: rec.Architectures, Environment: rec.Environment, Tags: rec.Tags, Layers: rec.Layers,
+		TracingMode: rec.TracingMode, KMSKeyArn: rec.KMSKeyArn, LoggingFormat: rec.LoggingFormat, LogGroup: rec.LogGroup,
+		Code: lambent.CodeHash(rec.Code), CodeSize: rec.CodeSize, Revision: rec.Revision, ConfigHash: rec.ConfigHash, LastModified: rec.LastModified,
+		State: rec.State, StateReason: rec.StateReason, StateReasonCode: rec.StateReasonCode,
+		UpdateStatus: rec.UpdateStatus, UpdateReason: rec.UpdateReason, UpdateReasonCode: rec.UpdateReasonCode,
+	}
+	if want := recordKey(fn); want != key {
+		return fail(fmt.Errorf("it belongs under %s", want))
+	}
+	var all extras
+	if err := json.Unmarshal(text, &all); err != nil {
+		return fail(err)
+	}
+	for _, name := range recordFields() {
+		delete(all, name)
+	}
+	if len(all) == 0 {
+		all = nil
+	}
+	return fn, all, nil
+}
+
+// recordFields lists the names a record may have.
+func recordFields() (names []string) {
+	t := reflect.TypeFor[record]()
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		names = append(names, name)
+	}
+	return names
+}
+
+// clone copies a record with all it refers to, for its successor to be made of.
+func clone(fn *lambent.Function) *lambent.Function {
+	c := *fn
+	c.Architectures = slices.Clone(fn.Architectures)
+	c.Layers = slices.Clone(fn.Layers)
+	c.Environment = maps.Clone(fn.Environment)
+	c.Tags = maps.Clone(fn.Tags)
+	return &c
+}

@@ -1,0 +1,321 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"lambent"
+	"lambent/internal/cluster"
+)
+
+// Names of what the registry stores in a node. They stay.
+const (
+	recordsName = "functions"
+	codeName    = "code"
+)
+
+// Options configure a Registry.
+type Options struct {
+	// Region is the one in ARNs.
+	Region string
+	// Prepare makes the code of a function ready to run; its error is why the
+	// function, or its update, failed. Its ctx ends with Close. Nil prepares
+	// nothing.
+	Prepare func(ctx context.Context, fn *lambent.Function) error
+	// CodeDropped is told of packages that no function has any more. Nil tells
+	// nobody. It must not block.
+	CodeDropped func(lambent.CodeHash)
+	// CodeGrace is how long a package that no function has any more is kept, for
+	// invocations that were accepted before; 0 is a minute.
+	CodeGrace time.Duration
+	// Log takes what goes wrong in the background; nil is nowhere.
+	Log *slog.Logger
+	// Now is the clock of LastModified; nil is time.Now.
+	Now func() time.Time
+}
+
+// writeLimit bounds one write to the node. A write is finished even when the
+// caller who wanted it is gone, or nobody would know whether it took place.
+const writeLimit = 30 * time.Second
+
+// reconcileLimit bounds reading back what a failed write left.
+const reconcileLimit = 5 * time.Second
+
+// functionKey is what a function is found by.
+type functionKey struct {
+	account lambent.AccountID
+	name    lambent.FunctionName
+}
+
+// stored is a record in memory, with what is needed to write its successor.
+type stored struct {
+	fn       *lambent.Function
+	revision uint64 // of the record in the bucket
+	extra    extras // fields of the record this version does not know
+}
+
+// Registry is the memory of functions. Make it with Open. All methods may be
+// called from several goroutines at once.
+type Registry struct {
+	opts    Options
+	records *cluster.Bucket
+	blobs   *cluster.Blobs
+	code    codeStore
+
+	stop    context.CancelCauseFunc // ends what runs in the background
+	ctx     context.Context         // of the background
+	running sync.WaitGroup
+	slots   chan struct{} // bounds how many functions are prepared at once
+
+	// writing serialises the writes of one function; functions share locks. Who
+	// holds one may wait for the disk, so it is taken before mu, never within.
+	writing [64]sync.Mutex
+	seed    maphash.Seed
+
+	mu sync.RWMutex
+	// +checklocks:mu
+	functions map[functionKey]stored
+	// +checklocks:mu
+	names map[lambent.AccountID][]lambent.FunctionName // sorted
+	// +checklocks:mu
+	subscribers []func(Change)
+	// +checklocks:mu
+	closed bool
+}
+
+// maxPreparing bounds how many functions are prepared at once: unpacking is
+// work for disk and CPU, and after a restart many may wait for it.
+const maxPreparing = 4
+
+// Open reads all records and begins to settle those a restart interrupted.
+// Errors are *lambent.Error; a record that cannot be read is one, because to go
+// on without it would lose it and its code.
+func Open(ctx context.Context, node *cluster.Node, o Options) (*Registry, error) {
+	const op = "open registry"
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.CodeGrace == 0 {
+		o.CodeGrace = time.Minute
+	}
+	if o.Prepare == nil {
+		o.Prepare = func(context.Context, *lambent.Function) error { return nil }
+	}
+	records, err := node.Bucket(ctx, recordsName)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", op, err)
+	}
+	blobs, err := node.Blobs(ctx, codeName)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", op, err)
+	}
+	r := &Registry{
+		opts: o, records: records, blobs: blobs, seed: maphash.MakeSeed(), slots: make(chan struct{}, maxPreparing),
+	}
+	r.code = codeStore{blobs: blobs, packages: map[lambent.CodeHash]*codePackage{}, now: o.Now}
+	unsettled, err := r.load(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", op, err)
+	}
+	// The background outlives the caller's context, and ends with Close.
+	r.ctx, r.stop = context.WithCancelCause(context.WithoutCancel(ctx))
+	for _, fn := range unsettled {
+		r.settleLater(fn)
+	}
+	r.running.Go(func() { r.dropUnusedCode(r.ctx) })
+	return r, nil
+}
+
+// load fills the memory and removes code no record names.
+func (r *Registry) load(ctx context.Context) (unsettled []*lambent.Function, err error) {
+	functions, names := map[functionKey]stored{}, map[lambent.AccountID][]lambent.FunctionName{}
+	err = r.records.All(ctx, func(e cluster.Entry) error {
+		fn, extra, err := decodeRecord(e.Key, e.Value)
+		if err != nil {
+			return err
+		}
+		functions[functionKey{fn.Account, fn.Name}] = stored{fn, e.Revision, extra}
+		names[fn.Account] = append(names[fn.Account], fn.Name)
+		r.code.count(fn.Code)
+		if changing(fn) {
+			unsettled = append(unsettled, fn)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, ofAccount := range names {
+		slices.Sort(ofAccount)
+	}
+	r.mu.Lock()
+	r.functions, r.names = functions, names
+	r.mu.Unlock()
+	missing, err := r.code.sweep(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, hash := range missing {
+		r.opts.Log.Warn("the code of a function is missing; upload it again", "code", hash)
+	}
+	return unsettled, nil
+}
+
+var errClosed = errors.New("the registry is closed")
+
+// Close ends the background work, waits for it and for writes under way, and
+// refuses what comes after. The node is its owner's to close.
+func (r *Registry) Close() error {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	for i := range r.writing { // whoever had it is done, whoever gets it sees closed
+		r.writing[i].Lock()
+		//lint:ignore SA2001 the wait is the point
+		r.writing[i].Unlock()
+	}
+	r.stop(errClosed)
+	r.running.Wait()
+	return nil
+}
+
+// Function finds the version of a function that qualifier names: "" and
+// "$LATEST" are the only ones there are. KindNotFound where there is none. It
+// takes no lock anybody holds for long, and allocates nothing where it finds
+// one.
+func (r *Registry) Function(account lambent.AccountID, name lambent.FunctionName, qualifier string) (*lambent.Function, error) {
+	if qualifier == "" || qualifier == string(lambent.Latest) {
+		r.mu.RLock()
+		s, ok := r.functions[functionKey{account, name}]
+		r.mu.RUnlock()
+		if ok {
+			return s.fn, nil
+		}
+	}
+	return nil, r.notFound("find function", account, name, qualifier)
+}
+
+// ListFunctions gives at most limit functions of an account, sorted by name, that
+// come after a name, and the name to go on after, which is "" at the end.
+func (r *Registry) ListFunctions(account lambent.AccountID, after lambent.FunctionName, limit int) (fs []*lambent.Function, next lambent.FunctionName) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	names := r.names[account]
+	from, found := slices.BinarySearch(names, after)
+	if found {
+		from++
+	}
+	names = names[from:]
+	if len(names) > limit {
+		names = names[:max(limit, 0)]
+		if len(names) > 0 {
+			next = names[len(names)-1]
+		}
+	}
+	fs = make([]*lambent.Function, len(names))
+	for i, name := range names {
+		fs[i] = r.functions[functionKey{account, name}].fn
+	}
+	return fs, next
+}
+
+// CodePackage opens a deployment package as it was uploaded and tells its size;
+// KindNotFound where there is none. The reader verifies what it reads.
+func (r *Registry) CodePackage(ctx context.Context, hash lambent.CodeHash) (io.ReadCloser, int64, error) {
+	return r.blobs.Get(ctx, codeKey(hash))
+}
+
+// lockOf is the lock under which a function is written.
+func (r *Registry) lockOf(k functionKey) *sync.Mutex {
+	return &r.writing[maphash.Comparable(r.seed, k)%uint64(len(r.writing))]
+}
+
+// current gives the record of a function for writing its successor.
+func (r *Registry) current(op string, k functionKey) (stored, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.closed {
+		return stored{}, &lambent.Error{Op: op, Resource: string(k.name), Kind: lambent.KindUnavailable, Err: errClosed}
+	}
+	s, ok := r.functions[k]
+	if !ok {
+		return stored{}, r.notFound(op, k.account, k.name, "")
+	}
+	return s, nil
+}
+
+// put makes s the record of its function and tells the subscribers. The caller
+// holds the function's lock, so they are told in the order of the changes.
+func (r *Registry) put(s stored) {
+	k := functionKey{s.fn.Account, s.fn.Name}
+	r.mu.Lock()
+	before, existed := r.functions[k]
+	r.functions[k] = s
+	if !existed {
+		names := r.names[k.account]
+		at, _ := slices.BinarySearch(names, k.name)
+		r.names[k.account] = slices.Insert(names, at, k.name)
+	}
+	subscribers := r.subscribers
+	r.mu.Unlock()
+	tell(subscribers, Change{k.account, k.name, before.fn, s.fn})
+}
+
+// remove forgets a function; the caller holds its lock.
+func (r *Registry) remove(k functionKey) {
+	r.mu.Lock()
+	before := r.functions[k]
+	delete(r.functions, k)
+	names := r.names[k.account]
+	if at, found := slices.BinarySearch(names, k.name); found {
+		r.names[k.account] = slices.Delete(names, at, at+1)
+	}
+	if len(r.names[k.account]) == 0 {
+		delete(r.names, k.account)
+	}
+	subscribers := r.subscribers
+	r.mu.Unlock()
+	tell(subscribers, Change{k.account, k.name, before.fn, nil})
+}
+
+// Change is what became of one function.
+type Change struct {
+	Account lambent.AccountID
+	Name    lambent.FunctionName
+	Before  *lambent.Function // nil: it was created
+	After   *lambent.Function // nil: it was deleted
+}
+
+// Subscribe has changed called with every change from now on, those of one
+// function in their order, before the call that made it returns. It must not
+// block, nor change functions itself. There is no way back: who subscribes
+// lives as long as the registry.
+func (r *Registry) Subscribe(changed func(Change)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.subscribers = append(slices.Clip(r.subscribers), changed)
+}
+
+func tell(subscribers []func(Change), c Change) {
+	for _, changed := range subscribers {
+		changed(c)
+	}
+}
+
+func (r *Registry) arn(account lambent.AccountID, name lambent.FunctionName, qualifier string) string {
+	return lambent.FunctionARN(r.opts.Region, account, name, qualifier)
+}
+
+func (r *Registry) notFound(op string, account lambent.AccountID, name lambent.FunctionName, qualifier string) error {
+	return &lambent.Error{Op: op, Resource: string(name), Kind: lambent.KindNotFound, Message: "Function not found: " + r.arn(account, name, qualifier)}
+}

@@ -1,0 +1,100 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+
+	"lambent"
+)
+
+// UpdateFunctionCode gives a function another package, a zip that has been
+// checked. change may alter what goes with the code (the architectures) on a
+// copy of the record; nil alters nothing. revision is the one the caller
+// believes to be current, "" for any.
+//
+// Errors: KindNotFound, KindPrecondition for another revision, KindExists while
+// a change is under way.
+func (r *Registry) UpdateFunctionCode(ctx context.Context, account lambent.AccountID, name lambent.FunctionName, revision string,
+	change func(*lambent.Function), pkg []byte) (*lambent.Function, error) {
+	const op = "update function code"
+	k := functionKey{account, name}
+	if _, err := r.requireChangeable(op, k, revision); err != nil { // before the upload, and again when it counts
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeLimit)
+	defer cancel()
+	hash, err := r.code.acquire(ctx, pkg)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", op, name, err)
+	}
+	fn, old, err := r.update(ctx, op, k, revision, func(fn *lambent.Function) error {
+		if change != nil {
+			change(fn)
+		}
+		fn.Code, fn.CodeSize = hash, int64(len(pkg))
+		return nil
+	})
+	if err != nil {
+		r.code.release(hash)
+		return nil, err
+	}
+	r.code.release(old.Code)
+	return fn, nil
+}
+
+// UpdateFunctionConfiguration has change alter a copy of the record, whose
+// identity, code and state it cannot alter. Its error is returned as it is, and
+// then nothing has changed. Errors are those of UpdateFunctionCode besides.
+func (r *Registry) UpdateFunctionConfiguration(ctx context.Context, account lambent.AccountID, name lambent.FunctionName, revision string,
+	change func(*lambent.Function) error) (*lambent.Function, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeLimit)
+	defer cancel()
+	fn, _, err := r.update(ctx, "update function configuration", functionKey{account, name}, revision, func(fn *lambent.Function) error {
+		code, size := fn.Code, fn.CodeSize
+		err := change(fn)
+		fn.Code, fn.CodeSize = code, size
+		return err
+	})
+	return fn, err
+}
+
+// update makes and stores the successor of a record, and has it settle.
+func (r *Registry) update(ctx context.Context, op string, k functionKey, revision string, change func(*lambent.Function) error) (fn, old *lambent.Function, err error) {
+	mu := r.lockOf(k)
+	mu.Lock()
+	defer mu.Unlock()
+	before, err := r.requireChangeable(op, k, revision)
+	if err != nil {
+		return nil, nil, err
+	}
+	fn = clone(before.fn)
+	if err := change(fn); err != nil {
+		return nil, nil, err
+	}
+	fn.Account, fn.Name, fn.Version = before.fn.Account, before.fn.Name, before.fn.Version
+	fn.State, fn.StateReason, fn.StateReasonCode = before.fn.State, before.fn.StateReason, before.fn.StateReasonCode
+	fn.UpdateStatus, fn.UpdateReason, fn.UpdateReasonCode = updateInProgress, reasonCreating, codeCreating
+	fn.LastModified = r.opts.Now().UTC()
+	if err := r.write(ctx, stored{fn: fn, extra: before.extra}, &before); err != nil {
+		return nil, nil, err
+	}
+	r.settleLater(fn)
+	return fn, before.fn, nil
+}
+
+// requireChangeable gives the record of a function that may be changed now, by
+// a caller who believes it to be of a revision.
+func (r *Registry) requireChangeable(op string, k functionKey, revision string) (stored, error) {
+	s, err := r.current(op, k)
+	switch {
+	case err != nil:
+		return stored{}, err
+	case revision != "" && revision != s.fn.Revision:
+		return stored{}, &lambent.Error{Op: op, Resource: string(k.name), Kind: lambent.KindPrecondition,
+			Message: "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id"}
+	case changing(s.fn):
+		return stored{}, &lambent.Error{Op: op, Resource: string(k.name), Kind: lambent.KindExists,
+			Message: "The operation cannot be performed at this time. An update is in progress for resource: " + r.arn(k.account, k.name, "")}
+	}
+	return s, nil
+}
