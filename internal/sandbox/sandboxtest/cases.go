@@ -155,14 +155,19 @@ func exitSignal(r *rig) {
 func waitBounded(r *rig) {
 	s := r.serve(r.contain(r.start()))
 	ctx, cancel := context.WithCancel(r.bounded())
-	waited := make(chan error)
+	waited := make(chan error, 1)
 	go func() {
 		_, err := s.Wait(ctx)
 		waited <- err
 	}()
 	cancel()
-	if err := <-waited; !errors.Is(err, context.Canceled) {
-		r.Errorf("Wait with a cancelled context: %v", err)
+	select {
+	case err := <-waited:
+		if !errors.Is(err, context.Canceled) {
+			r.Errorf("Wait with a cancelled context: %v", err)
+		}
+	case <-r.bounded().Done():
+		r.Fatal("Wait goes on though its context was cancelled")
 	}
 	r.wantAnswer(s, "echo still", "ok still")
 	s.conn.Close()

@@ -105,15 +105,20 @@ func (r *rig) finish() {
 	r.mu.Lock()
 	instances := r.instances
 	r.mu.Unlock()
+	destroyed := true
 	for _, i := range instances {
 		if err := i.Destroy(ctx); err != nil {
 			r.Errorf("destroy instance %s at the end: %v", i.ID(), err)
+			destroyed = false
 		}
 	}
 	if r.opts.Left != nil {
 		if left := r.opts.Left(r.T, r.driver); left != "" {
 			r.Errorf("left behind: %s", left)
 		}
+	}
+	if !destroyed {
+		return // Close may be called only when all instances are
 	}
 	if err := r.driver.Close(); err != nil {
 		r.Errorf("close the driver: %v", err)
