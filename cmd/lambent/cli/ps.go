@@ -90,9 +90,12 @@ func (p *psCommand) show(ctx context.Context, c *client, out io.Writer) error {
 	var pools []poolRow
 	var instances []instanceRow
 	var containers []containerRow
-	for path, rows := range map[string]any{"pools": &pools, "instances": &instances, "containers": &containers} {
-		if err := c.call(ctx, http.MethodGet, "/_lambent/v1/"+path, nil, rows); err != nil {
-			return fmt.Errorf("read the %s: %w", path, err)
+	for _, from := range []struct {
+		path string
+		rows any
+	}{{"pools", &pools}, {"instances", &instances}, {"containers", &containers}} {
+		if err := c.call(ctx, http.MethodGet, "/_lambent/v1/"+from.path, nil, from.rows); err != nil {
+			return fmt.Errorf("read the %s: %w", from.path, err)
 		}
 	}
 	t := newTable(out, "POOL", "TARGET", "READY", "OWNER")

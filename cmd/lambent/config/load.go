@@ -68,7 +68,7 @@ type value struct {
 // error, all of them at once; the others are returned nevertheless.
 func readFile(data []byte) (map[string]value, error) {
 	values := map[string]value{}
-	file, err := parser.ParseBytes(data, 0)
+	file, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey()) // read tells of those with the others
 	if err != nil {
 		return values, fmt.Errorf("not YAML: %w", err)
 	}
