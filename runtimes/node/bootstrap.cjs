@@ -6,16 +6,16 @@
 // The process is started before anybody knows whose function it will run. It
 // loads what takes time, says BOOTED, and waits for ASSIGN.
 //
-// Order of things in one event: EVENT is read → the descriptor is unref'd, so
-// that the event loop can run empty, which AWS's rules speak of → the handler
-// runs → the answer and READY go out in one write → the descriptor is ref'd.
+// Order of things: EVENT is read, synchronously → the handler runs → the answer
+// and READY go out in one write → the event loop takes one turn → again. While
+// the handler runs, nothing of this file keeps the event loop alive: when it runs
+// empty, nobody is left who could answer.
 //
 // The user's code shares this process and could break everything in here. The
 // host trusts nothing of it; this file only keeps honest code from accidents.
 'use strict';
 
 const fs = require('node:fs');
-const net = require('node:net');
 const path = require('node:path');
 const util = require('node:util');
 const Module = require('node:module');
@@ -35,7 +35,8 @@ const MAX_PAYLOAD = 6 * 1024 * 1024 + 100; // AWS's bound for an answer, in byte
 const { parse, stringify } = JSON;
 const { now } = Date;
 const exit = process.exit.bind(process);
-const writeSync = fs.writeSync;
+const { readSync, writeSync } = fs;
+const { setImmediate } = globalThis;
 
 // ---------------------------------------------------------------------------
 // Frames out.
@@ -88,68 +89,69 @@ function send(type, shorts, payload, next) {
 // ---------------------------------------------------------------------------
 // Frames in.
 
-// input holds what has come and is not yet a whole frame: bytes [start, end).
-let input = Buffer.allocUnsafeSlow(64 * 1024);
+const INPUT_SIZE = 64 * 1024;
+
+// input holds what has come and was not taken yet: bytes [start, end).
+let input = Buffer.allocUnsafeSlow(INPUT_SIZE);
 let start = 0;
 let end = 0;
 
-const chunk = Buffer.allocUnsafeSlow(64 * 1024);
-
-function received(n) {
-  if (start === end) start = end = 0;
-  if (input.length - end < n) {
-    const need = end - start + n;
-    const grown = need <= input.length ? input : Buffer.allocUnsafeSlow(Math.max(need, 4 * input.length));
+// more waits until at least size bytes from start on have come.
+function more(size) {
+  if (input.length - start < size) {
+    const grown = input.length < size ? Buffer.allocUnsafeSlow(size) : input;
     input.copy(grown, 0, start, end);
     input = grown;
     end -= start;
     start = 0;
   }
-  chunk.copy(input, end, 0, n);
-  end += n;
-  while (end - start >= HEADER_SIZE) {
-    const size = input.readUInt32LE(start) + 4;
-    if (end - start < size) {
-      if (input.length - start < size) { // once, instead of growing step by step
-        const grown = Buffer.allocUnsafeSlow(size);
-        input.copy(grown, 0, start, end);
-        input = grown;
-        end -= start;
-        start = 0;
-      }
-      return true;
+  while (end - start < size) {
+    let n = 0;
+    try {
+      n = readSync(HOST_FD, input, end, input.length - end, null);
+    } catch (err) {
+      if (err.code === 'EAGAIN') Atomics.wait(sleepCell, 0, 0, 1);
+      if (err.code === 'EAGAIN' || err.code === 'EINTR') continue;
     }
-    const from = start;
-    start += size;
-    onFrame(input[from + 4], from + HEADER_SIZE, from + size);
-  }
-  if (start === end && input.length > (1 << 20)) input = Buffer.allocUnsafeSlow(64 * 1024);
-  return true;
-}
-
-function onFrame(type, from, to) {
-  switch (type) {
-    case FRAME.EVENT: {
-      const headEnd = from + 4 + input.readUInt32LE(from);
-      const head = parse(input.utf8Slice(from + 4, headEnd));
-      onEvent(head, input.utf8Slice(headEnd, to));
-      return;
-    }
-    case FRAME.ASSIGN:
-      onAssign(parse(input.utf8Slice(from, to)));
-      return;
-    default:
-      exit(1);
+    if (n === 0) exit(0); // the host is gone, and so is the need for us
+    end += n;
   }
 }
 
-const host = new net.Socket({
-  fd: HOST_FD, readable: true, writable: false,
-  onread: { buffer: chunk, callback: received },
-});
-host.on('end', () => exit(0)); // the host is gone, and so is the need for us
-host.on('error', () => exit(1));
-const handle = host._handle;
+// next waits for what the host says next. The whole process stands still for as
+// long: the one system call it waits in is what it costs, and no timer or socket
+// of the function runs between events, as on AWS, which freezes it there.
+function next() {
+  if (start === end) {
+    start = end = 0;
+    if (input.length > INPUT_SIZE) input = Buffer.allocUnsafeSlow(INPUT_SIZE);
+  }
+  const since = now();
+  more(HEADER_SIZE);
+  const size = 4 + input.readUInt32LE(start);
+  more(size);
+  const type = input[start + 4];
+  const from = start + HEADER_SIZE;
+  const to = start += size;
+  if (type === FRAME.EVENT) {
+    const headEnd = from + 4 + input.readUInt32LE(from);
+    const head = parse(input.utf8Slice(from + 4, headEnd));
+    const payload = input.utf8Slice(headEnd, to);
+    // What has happened to the function's sockets and timers meanwhile it hears
+    // of before its event; after a short wait that is not worth a loop's turn.
+    if (now() - since < LONG_WAIT) onEvent(head, payload);
+    else setImmediate(onEvent, head, payload);
+  } else if (type === FRAME.ASSIGN) {
+    onAssign(parse(input.utf8Slice(from, to)));
+  } else {
+    exit(1);
+  }
+}
+
+const LONG_WAIT = 50; // milliseconds
+
+// later lets what the function has left to do now be done, then waits.
+const later = () => setImmediate(next);
 
 // ---------------------------------------------------------------------------
 // Errors, in AWS's shapes.
@@ -305,6 +307,7 @@ async function onAssign(assignment) {
     return;
   }
   send(FRAME.READY, [], '', false);
+  later();
 }
 
 function failInit(error, status) {
@@ -465,6 +468,7 @@ class Call {
   #send(payload) {
     this.#close();
     send(FRAME.RESPONSE, [this.id], payload, true);
+    later();
   }
 
   // fail sends an error.
@@ -473,6 +477,7 @@ class Call {
     logError('Invoke Error', error);
     this.#close();
     sendError(FRAME.ERROR, [this.id], error, true);
+    later();
   }
 
   // die sends an error of code that nobody waits for; the process ends after.
@@ -485,7 +490,6 @@ class Call {
   #close() {
     this.answered = true;
     call = undefined;
-    handle.ref(); // live on for the next event
   }
 
   // Whether this is the first of callback, done, succeed and fail: only that
@@ -528,7 +532,6 @@ function onEvent(head, payload) {
   requestId = head.id;
   tenantId = head.tenant;
   globalThis[Symbol.for('aws.lambda.runtime.requestId')] = head.id;
-  handle.unref();
   whenIdle = () => idleWithoutAnswer(current);
   if (head.trace) process.env._X_AMZN_TRACE_ID = head.trace;
   else if (process.env._X_AMZN_TRACE_ID !== undefined) delete process.env._X_AMZN_TRACE_ID;
@@ -644,3 +647,4 @@ function warmUp() {
 
 warmUp();
 send(FRAME.BOOTED, [], `node ${process.version}`, false);
+later();
