@@ -87,9 +87,8 @@ func New(opts Options) *Host {
 		runtimeDir: filepath.Join(opts.Dir, "runtime"), instances: map[lambent.InstanceID]*Instance{}}
 }
 
-// Open removes what an earlier process left behind, writes the bootstraps and
-// prunes the code cache to the packages keep wants.
-func (h *Host) Open(ctx context.Context, keep func(lambent.CodeHash) bool) error {
+// Open removes what an earlier process left behind and writes the bootstraps.
+func (h *Host) Open(ctx context.Context) error {
 	removed, err := h.opts.Driver.Sweep(ctx)
 	if err != nil {
 		return fmt.Errorf("open host: remove what an earlier server left behind: %w", err)
@@ -98,9 +97,6 @@ func (h *Host) Open(ctx context.Context, keep func(lambent.CodeHash) bool) error
 		h.log.Warn("removed instances that an earlier server left behind", "instances", removed)
 	}
 	if err := h.code.open(); err != nil {
-		return err
-	}
-	if err := h.code.prune(keep); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(h.runtimeDir); err != nil {
@@ -164,6 +160,9 @@ func (h *Host) Prepare(ctx context.Context, fn *lambent.Function) error {
 	release()
 	return nil
 }
+
+// PruneCode removes the cached packages that keep does not want.
+func (h *Host) PruneCode(keep func(lambent.CodeHash) bool) error { return h.code.prune(keep) }
 
 // DropCode removes a package that no function has any more.
 func (h *Host) DropCode(hash lambent.CodeHash) error { return h.code.drop(hash) }

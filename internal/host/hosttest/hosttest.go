@@ -51,7 +51,7 @@ func New(t testing.TB, opts fake.Options) *Fixture {
 	f.Host = host.New(host.Options{
 		Driver: f.Driver, Dir: t.TempDir(), Fetch: fetch, Region: "eu-test-1", Logs: f.Logs, Log: slog.New(slog.DiscardHandler),
 	})
-	if err := f.Host.Open(t.Context(), func(lambent.CodeHash) bool { return true }); err != nil {
+	if err := f.Host.Open(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
