@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -192,6 +193,16 @@ func TestPrintedConfigurationReadsBackTheSame(t *testing.T) {
 				t.Errorf("the printed configuration does not name %s", k.Env())
 			}
 		}
+	}
+}
+
+func TestTheDocumentedConfigurationIsTheDefault(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/lambent.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(Default(root).Print(), string(text)); diff != "" {
+		t.Errorf("docs/lambent.yaml is not what --print-config prints as root (-want +got):\n%s", diff)
 	}
 }
 
