@@ -38,6 +38,9 @@ const exit = process.exit.bind(process);
 const { readSync, writeSync } = fs;
 const { setImmediate } = globalThis;
 
+// warming is true until BOOTED: nothing is written and nothing waited for.
+let warming = true;
+
 // ---------------------------------------------------------------------------
 // Frames out.
 
@@ -47,6 +50,7 @@ const sleepCell = new Int32Array(new SharedArrayBuffer(4));
 // writeAll writes bytes [from, to) of buf to fd before it returns. false: the
 // other end is gone.
 function writeAll(fd, buf, from, to) {
+  if (warming) return true;
   while (from < to) {
     try {
       from += writeSync(fd, buf, from, to - from);
@@ -151,7 +155,7 @@ function next() {
 const LONG_WAIT = 50; // milliseconds
 
 // later lets what the function has left to do now be done, then waits.
-const later = () => setImmediate(next);
+const later = () => { if (!warming) setImmediate(next); };
 
 // ---------------------------------------------------------------------------
 // Errors, in AWS's shapes.
@@ -205,6 +209,7 @@ function sendError(type, shorts, error, next) {
 // The log.
 
 let requestId; // of the running event; undefined during init, and logged so
+const REQUEST_ID = Symbol.for('aws.lambda.runtime.requestId'); // where loggers look for it
 let tenantId;
 let jsonLog = false;
 
@@ -349,7 +354,7 @@ async function loadModule(root, folder, module) {
   const isFile = (f) => fs.statSync(f, { throwIfNoEntry: false })?.isFile();
   const asModule = (f) => import(pathToFileURL(f).href);
   if (isFile(file)) return require(file);
-  if (isFile(file + '.js')) return isModulePackage(path.dirname(file)) ? asModule(file + '.js') : require(file + '.js');
+  if (isFile(file + '.js')) return isModulePackage(path.dirname(file), root) ? asModule(file + '.js') : require(file + '.js');
   if (isFile(file + '.mjs')) return asModule(file + '.mjs');
   if (isFile(file + '.cjs')) return require(file + '.cjs');
   if (fs.existsSync(file)) return require(file); // a folder
@@ -357,7 +362,7 @@ async function loadModule(root, folder, module) {
 }
 
 // isModulePackage reports whether the nearest package.json says type: module.
-function isModulePackage(folder) {
+function isModulePackage(folder, root) {
   for (;; folder = path.dirname(folder)) {
     if (folder.endsWith('/node_modules')) return false;
     let text;
@@ -372,7 +377,7 @@ function isModulePackage(folder) {
         return false;
       }
     }
-    if (folder === '/') return false;
+    if (folder === root || folder === '/') return false;
   }
 }
 
@@ -531,7 +536,7 @@ function onEvent(head, payload) {
   const current = call = new Call(head.id);
   requestId = head.id;
   tenantId = head.tenant;
-  globalThis[Symbol.for('aws.lambda.runtime.requestId')] = head.id;
+  globalThis[REQUEST_ID] = head.id;
   whenIdle = () => idleWithoutAnswer(current);
   if (head.trace) process.env._X_AMZN_TRACE_ID = head.trace;
   else if (process.env._X_AMZN_TRACE_ID !== undefined) delete process.env._X_AMZN_TRACE_ID;
@@ -635,16 +640,28 @@ process.on('unhandledRejection', (reason) => {
 // ---------------------------------------------------------------------------
 // Warm-up: what the first function would otherwise wait for. Then wait.
 
-function warmUp() {
+// warmUp goes the way of an assignment and of some events with nobody at the
+// other end, so that the code of it is compiled and both module loaders are up.
+async function warmUp() {
   require('node:timers');
   require('node:events');
-  require('node:buffer');
-  util.format('%s %o', 'warm', { a: [1] });
-  new Date().toISOString();
-  parse(stringify({ warm: ['up', 1, null, { x: 'é' }] }));
-  errorBody(new Error('warm'));
+  patchConsole({});
+  new Module('/warm')._compile('exports.warm = async (event) => event;', '/warm.js');
+  await import('data:text/javascript,import fs from "node:fs"; export const warm = fs;');
+  contextBase = {};
+  for (const fn of [async (event) => event, (_event, _context, callback) => callback(new Error('warm'))]) {
+    handler = fn;
+    for (let i = 0; i < 20; i++) {
+      onEvent(parse('{"id":"warm","deadline":1,"arn":"warm"}'), '{"warm":["up",1,null,{"x":"é"}]}');
+      await undefined; // the answer of an async handler is sent here
+    }
+  }
+  handler = contextBase = requestId = tenantId = whenIdle = undefined;
+  delete globalThis[REQUEST_ID];
 }
 
-warmUp();
-send(FRAME.BOOTED, [], `node ${process.version}`, false);
-later();
+warmUp().then(() => {
+  warming = false;
+  send(FRAME.BOOTED, [], `node ${process.version}`, false);
+  later();
+});
