@@ -100,12 +100,13 @@ func (w *writer) detach(o owner, f *follower) {
 
 // push gives the follower what is new, as far as it has room.
 func (f *follower) push(entries []Entry) {
+	wants, limit := f.want.wants, f.limit
 	f.mu.Lock()
 	for _, e := range entries {
 		cost := len(e.Text) + entryOverhead
 		switch {
-		case !f.want.wants(e):
-		case f.skipped > 0 || f.bytes+cost > f.limit: // once behind, until it has caught up
+		case !wants(e):
+		case f.skipped > 0 || f.bytes+cost > limit: // once behind, until it has caught up
 			f.skipped++
 		default:
 			f.waiting = append(f.waiting, e)
@@ -126,12 +127,12 @@ func (f *follower) push(entries []Entry) {
 // take gives the reader all that waits for it.
 func (f *follower) take() []Entry {
 	f.mu.Lock()
-	defer f.mu.Unlock()
-	entries := f.waiting
-	if f.skipped > 0 {
-		entries = append(entries, f.note("%d lines were left out here: this reader is too slow for them", f.skipped))
-	}
+	entries, skipped := f.waiting, f.skipped
 	f.waiting, f.bytes, f.skipped = nil, 0, 0
+	f.mu.Unlock()
+	if skipped > 0 {
+		entries = append(entries, f.note("%d lines were left out here: this reader is too slow for them", skipped))
+	}
 	return entries
 }
 
