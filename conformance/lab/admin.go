@@ -1,0 +1,101 @@
+package lab
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"testing"
+)
+
+// Pool is one entry of /_lambent/v1/pools.
+type Pool struct {
+	Configuration string `json:"configuration"`
+	Target        int    `json:"target"`
+	Ready         int    `json:"ready"`
+	Owner         string `json:"owner"`
+}
+
+// Instance is one entry of /_lambent/v1/instances.
+type Instance struct {
+	InstanceID    string   `json:"instance_id"`
+	Host          string   `json:"host"`
+	State         string   `json:"state"`
+	Account       string   `json:"account"`
+	Configuration string   `json:"configuration"`
+	MemoryMB      int      `json:"memory_mb"`
+	FreeMB        int      `json:"free_mb"`
+	Containers    []string `json:"containers"`
+}
+
+// Container is one entry of /_lambent/v1/containers.
+type Container struct {
+	ContainerID string `json:"container_id"`
+	InstanceID  string `json:"instance_id"`
+	State       string `json:"state"`
+	Account     string `json:"account"`
+	Function    string `json:"function"`
+	Version     string `json:"version"`
+	MemoryMB    int    `json:"memory_mb"`
+	IdleSince   string `json:"idle_since"`
+	PID         int    `json:"pid"`
+}
+
+// Pools asks the operator's view of the warming pools.
+func (s *Server) Pools() ([]Pool, error) { return admin[[]Pool](s, "pools") }
+
+// Instances asks the operator's view of the instances.
+func (s *Server) Instances() ([]Instance, error) { return admin[[]Instance](s, "instances") }
+
+// Containers asks the operator's view of the containers.
+func (s *Server) Containers() ([]Container, error) { return admin[[]Container](s, "containers") }
+
+func admin[T any](s *Server, what string) (T, error) {
+	var out T
+	resp, err := http.Get(s.URL + "/_lambent/v1/" + what)
+	if err != nil {
+		return out, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return out, fmt.Errorf("GET %s: %s", what, resp.Status)
+	}
+	if err := json.NewDecoder(resp.Body).Decode(&out); err != nil {
+		return out, fmt.Errorf("GET %s: %w", what, err)
+	}
+	return out, nil
+}
+
+// Settled reports, as an error, what is still on its way: pools that are not
+// full, instances that are not warm. nil: the server is as it is when nobody has
+// ever called it.
+func (s *Server) Settled() error {
+	pools, err := s.Pools()
+	if err != nil {
+		return err
+	}
+	target := 0
+	for _, p := range pools {
+		if target += p.Target; p.Ready != p.Target {
+			return fmt.Errorf("pool %s has %d of %d ready", p.Configuration, p.Ready, p.Target)
+		}
+	}
+	instances, err := s.Instances()
+	if err != nil {
+		return err
+	}
+	for _, i := range instances {
+		if i.State != "warm" {
+			return fmt.Errorf("instance %s is %s, of account %q", i.InstanceID, i.State, i.Account)
+		}
+	}
+	if len(instances) != target {
+		return fmt.Errorf("%d instances, the pools hold %d", len(instances), target)
+	}
+	return nil
+}
+
+// AwaitSettled waits until the server is as it is when nobody has ever called it.
+func (s *Server) AwaitSettled(tb testing.TB) {
+	tb.Helper()
+	Eventually(tb, "wait for the server to settle", s.Settled)
+}

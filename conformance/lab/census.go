@@ -1,0 +1,378 @@
+package lab
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// Census is what a server has of the machine, each thing by a name that says
+// what it is. Two censuses of a settled server with the same functions count the
+// same; Compare says where they do not.
+//
+// Nothing in it comes from the server: it is read from /proc, /sys/fs/cgroup and
+// the data folder.
+type Census struct {
+	Sandboxes []string // gVisor kernels: processes
+	Helpers   []string // their gofers and whatever else runs beside them
+	Orphans   []string // processes of a sandbox that is not there any more
+	Zombies   []string
+	Mounts    []string // in the server's mount namespace, below the data folder
+	Cgroups   []string // folders, in every hierarchy
+	Networks  []string // network namespaces that processes of the server are in
+	Handles   []string // the server's descriptors, but for TCP connections
+	Files     []string // below the data folder, but for what is remembered there
+
+	trees []string // the cgroup folders the server's groups are below
+	stubs int
+}
+
+// Remembered are the folders in the data folder whose content is not a leftover
+// of executions: the store and the logs.
+var Remembered = []string{"jetstream", "logs"}
+
+// Count counts what s has.
+func Count(s *Server) (Census, error) {
+	c, err := countProcesses(s.Data, s.PID())
+	if err != nil {
+		return c, err
+	}
+	if c.Mounts, err = mountsBelow(s.PID(), s.Data); err != nil {
+		return c, err
+	}
+	if c.Handles, err = handles(s.PID()); err != nil {
+		return c, err
+	}
+	return c, c.countFolders(s.Data)
+}
+
+// CountLeft counts what a server that has ended left behind. before is a census
+// of its life, which knows where its cgroups were.
+func CountLeft(s *Server, before Census) (Census, error) {
+	c, err := countProcesses(s.Data, s.PID())
+	if err != nil {
+		return c, err
+	}
+	c.trees = before.trees
+	if c.Mounts, err = mountsBelow(os.Getpid(), s.Data); err != nil {
+		return c, err
+	}
+	return c, c.countFolders(s.Data)
+}
+
+// Compare reports, as an error, in what two censuses differ.
+func Compare(before, after Census) error {
+	var all []error
+	check := func(what string, a, b []string) {
+		if len(a) != len(b) {
+			all = append(all, fmt.Errorf("%s: %d before, %d after:\n%s", what, len(a), len(b), cmp.Diff(a, b)))
+		}
+	}
+	check("sandboxes", before.Sandboxes, after.Sandboxes)
+	check("helpers of sandboxes", before.Helpers, after.Helpers)
+	check("orphaned processes", before.Orphans, after.Orphans)
+	check("zombies", before.Zombies, after.Zombies)
+	check("mounts", before.Mounts, after.Mounts)
+	check("cgroups", before.Cgroups, after.Cgroups)
+	check("network namespaces", before.Networks, after.Networks)
+	check("descriptors of the server", before.Handles, after.Handles)
+	check("files", before.Files, after.Files)
+	return errors.Join(all...)
+}
+
+// String is the census in one line.
+func (c Census) String() string {
+	return fmt.Sprintf("%d sandboxes, %d helpers, %d stubs, %d orphans, %d zombies, %d mounts, %d cgroups, %d network namespaces, %d descriptors, %d files",
+		len(c.Sandboxes), len(c.Helpers), c.stubs, len(c.Orphans), len(c.Zombies), len(c.Mounts), len(c.Cgroups), len(c.Networks), len(c.Handles), len(c.Files))
+}
+
+// MustCount is Count for tests.
+func MustCount(tb testing.TB, s *Server) Census {
+	tb.Helper()
+	c, err := Count(s)
+	if err != nil {
+		tb.Fatalf("count what the server has: %v", err)
+	}
+	return c
+}
+
+// AwaitCensus waits until s is settled and has what want has.
+func AwaitCensus(tb testing.TB, s *Server, want Census) {
+	tb.Helper()
+	var last Census
+	Eventually(tb, "wait until nothing is left of what ran", func() error {
+		if err := s.Settled(); err != nil {
+			return err
+		}
+		var err error
+		if last, err = Count(s); err != nil {
+			return err
+		}
+		return Compare(want, last)
+	})
+	tb.Logf("counted %s", last)
+}
+
+// process is what /proc says of one.
+type process struct {
+	pid, parent int
+	state       byte
+	args        []string
+}
+
+func (p process) String() string { return fmt.Sprintf("%d %s", p.pid, strings.Join(p.args, " ")) }
+
+// processes lists all there are. One that ends meanwhile is left out.
+func processes() (map[int]process, error) {
+	names, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	all := map[int]process{}
+	for _, n := range names {
+		pid, err := strconv.Atoi(n.Name())
+		if err != nil {
+			continue
+		}
+		stat, err := os.ReadFile(filepath.Join("/proc", n.Name(), "stat"))
+		if err != nil {
+			continue
+		}
+		// "PID (NAME) STATE PARENT …": the name may hold anything.
+		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+		if len(fields) < 2 {
+			continue
+		}
+		parent, err := strconv.Atoi(fields[1])
+		if err != nil {
+			continue
+		}
+		line, err := os.ReadFile(filepath.Join("/proc", n.Name(), "cmdline"))
+		if err != nil {
+			continue
+		}
+		all[pid] = process{pid: pid, parent: parent, state: fields[0][0], args: strings.Split(strings.TrimRight(string(line), "\x00"), "\x00")}
+	}
+	return all, nil
+}
+
+// countProcesses finds the processes of the server that works on data: those
+// that name the folder, whoever is their parent, and all descendants of pid.
+func countProcesses(data string, pid int) (Census, error) {
+	var c Census
+	all, err := processes()
+	if err != nil {
+		return c, err
+	}
+	isSandbox := func(p process) bool { return p.args[0] == "runsc-sandbox" }
+	networks := map[string]bool{}
+	for _, p := range all {
+		if p.pid == pid || !belongs(all, p, data, pid) {
+			continue
+		}
+		parent, hasParent := all[p.parent]
+		switch {
+		case p.state == 'Z':
+			c.Zombies = append(c.Zombies, p.String())
+		case isSandbox(p) && hasParent && isSandbox(parent):
+			c.stubs++ // how many there are is gVisor's own affair
+		case isSandbox(p) && p.parent == pid:
+			c.Sandboxes = append(c.Sandboxes, p.String())
+		case p.parent != pid:
+			c.Orphans = append(c.Orphans, p.String())
+		default:
+			c.Helpers = append(c.Helpers, p.String())
+		}
+		if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", p.pid)); err == nil {
+			networks[ns] = true
+		}
+		c.findTrees(p.pid, pid)
+	}
+	for ns := range networks {
+		c.Networks = append(c.Networks, ns)
+	}
+	for _, list := range [][]string{c.Sandboxes, c.Helpers, c.Orphans, c.Zombies, c.Networks} {
+		slices.Sort(list)
+	}
+	return c, nil
+}
+
+func belongs(all map[int]process, p process, data string, pid int) bool {
+	for _, a := range p.args[1:] {
+		if p.args[0] != "lambent" && strings.HasPrefix(p.args[0], "runsc-") && strings.Contains(a, data) {
+			return true
+		}
+	}
+	for depth := 0; depth < 100; depth++ {
+		if p.parent == pid {
+			return true
+		}
+		parent, ok := all[p.parent]
+		if !ok {
+			return false
+		}
+		p = parent
+	}
+	return false
+}
+
+// findTrees notes the cgroup folders that the server's sandboxes are below: in
+// each hierarchy, the one below the server's own that leads to the process's.
+func (c *Census) findTrees(pid, server int) {
+	mounts := cgroupMounts()
+	own, theirs := cgroupsOf(server), cgroupsOf(pid)
+	for hierarchy, path := range theirs {
+		mount, known := mounts[hierarchy]
+		if !known || path == own[hierarchy] || own[hierarchy] == "" {
+			continue
+		}
+		base := own[hierarchy]
+		for base != "/" && !strings.HasPrefix(path, base+"/") {
+			base = filepath.Dir(base)
+		}
+		first, _, _ := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(path, base), "/"), "/")
+		tree := filepath.Join(mount, base, first)
+		if first != "" && !slices.Contains(c.trees, tree) {
+			c.trees = append(c.trees, tree)
+		}
+	}
+	slices.Sort(c.trees)
+}
+
+// cgroupMounts maps what /proc/PID/cgroup calls a hierarchy (its controllers,
+// empty for version 2) to where it is mounted.
+func cgroupMounts() map[string]string {
+	mounts := map[string]string{}
+	lines, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return mounts
+	}
+	for line := range strings.Lines(string(lines)) {
+		left, right, _ := strings.Cut(line, " - ")
+		l, r := strings.Fields(left), strings.Fields(right)
+		if len(l) < 5 || len(r) < 3 {
+			continue
+		}
+		switch r[0] {
+		case "cgroup2":
+			mounts[""] = l[4]
+		case "cgroup":
+			var controllers []string
+			for o := range strings.SplitSeq(r[2], ",") {
+				if o != "rw" && o != "ro" && o != "xattr" && !strings.HasPrefix(o, "release_agent") {
+					controllers = append(controllers, o)
+				}
+			}
+			mounts[strings.Join(controllers, ",")] = l[4]
+		}
+	}
+	return mounts
+}
+
+func cgroupsOf(pid int) map[string]string {
+	groups := map[string]string{}
+	lines, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil {
+		return groups
+	}
+	for line := range strings.Lines(string(lines)) {
+		if parts := strings.SplitN(strings.TrimSpace(line), ":", 3); len(parts) == 3 {
+			groups[parts[1]] = parts[2]
+		}
+	}
+	return groups
+}
+
+// mountsBelow lists the mounts below dir that process pid sees.
+func mountsBelow(pid int, dir string) ([]string, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", pid))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var found []string
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		if fields := strings.Fields(lines.Text()); len(fields) > 4 && strings.HasPrefix(fields[4], dir+"/") {
+			found = append(found, fields[4]+" of "+fields[3])
+		}
+	}
+	slices.Sort(found)
+	return found, lines.Err()
+}
+
+// handles lists the descriptors of a process, but for TCP connections, which
+// come and go with callers.
+func handles(pid int) ([]string, error) {
+	tcp := map[string]bool{}
+	for _, table := range []string{"tcp", "tcp6"} {
+		lines, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", pid, table))
+		if err != nil {
+			continue // no IPv6
+		}
+		for line := range strings.Lines(string(lines)) {
+			if f := strings.Fields(line); len(f) > 9 {
+				tcp["socket:["+f[9]+"]"] = true
+			}
+		}
+	}
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	fds, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	for _, fd := range fds {
+		if to, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && !tcp[to] {
+			found = append(found, to)
+		}
+	}
+	slices.Sort(found)
+	return found, nil
+}
+
+// countFolders lists the cgroups and the files.
+func (c *Census) countFolders(data string) error {
+	for _, tree := range c.trees {
+		err := filepath.WalkDir(tree, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && d.IsDir() {
+				c.Cgroups = append(c.Cgroups, path)
+			}
+			return skipGone(err)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return filepath.WalkDir(data, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return skipGone(err)
+		}
+		below, err := filepath.Rel(data, path)
+		if err != nil {
+			return err
+		}
+		if slices.Contains(Remembered, below) {
+			return fs.SkipDir
+		}
+		c.Files = append(c.Files, below)
+		return nil
+	})
+}
+
+// skipGone forgives what vanishes while it is listed.
+func skipGone(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
