@@ -98,29 +98,36 @@ func (w *writer) detach(o owner, f *follower) {
 	}
 }
 
-// push gives the follower what is new, as far as it has room.
+// push gives the follower what is new.
 func (f *follower) push(entries []Entry) {
-	wants, limit := f.want.wants, f.limit
-	f.mu.Lock()
+	var wanted []Entry
 	for _, e := range entries {
-		cost := len(e.Text) + entryOverhead
-		switch {
-		case !wants(e):
-		case f.skipped > 0 || f.bytes+cost > limit: // once behind, until it has caught up
-			f.skipped++
-		default:
-			f.waiting = append(f.waiting, e)
-			f.bytes += cost
+		if f.want.wants(e) {
+			wanted = append(wanted, e)
 		}
 	}
-	news := len(f.waiting) > 0 || f.skipped > 0
-	f.mu.Unlock()
-	if !news {
+	if len(wanted) == 0 {
 		return
 	}
+	f.add(wanted, f.limit)
 	select {
 	case f.wake <- struct{}{}:
 	default:
+	}
+}
+
+// add has as many entries wait as there is room for.
+func (f *follower) add(entries []Entry, limit int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, e := range entries {
+		cost := len(e.Text) + entryOverhead
+		if f.skipped > 0 || f.bytes+cost > limit { // once behind, until it has caught up
+			f.skipped++
+			continue
+		}
+		f.waiting = append(f.waiting, e)
+		f.bytes += cost
 	}
 }
 
