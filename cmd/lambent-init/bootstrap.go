@@ -84,8 +84,15 @@ func findBootstrap(paths []string) (string, error) {
 			return path, nil
 		}
 	}
-	// AWS's text.
-	return "", fmt.Errorf("Couldn't find valid bootstrap(s): [%s]", strings.Join(paths, " "))
+	return "", noBootstrapError(paths)
+}
+
+// noBootstrapError is that none of the paths is an executable file.
+type noBootstrapError []string
+
+// Error is AWS's text.
+func (e noBootstrapError) Error() string {
+	return fmt.Sprintf("Couldn't find valid bootstrap(s): [%s]", strings.Join(e, " "))
 }
 
 // limit sets the resource limits for what is started from now on.

@@ -19,6 +19,9 @@ import (
 const (
 	actAsInit      = "LAMBENT_TEST_INIT"
 	actAsBootstrap = "LAMBENT_TEST_BOOTSTRAP"
+
+	// quickRace keeps the race detector from sleeping when a process ends.
+	quickRace = "GORACE=atexit_sleep_ms=0"
 )
 
 func TestMain(m *testing.M) {

@@ -15,7 +15,7 @@ func TestPauseReapsAndEndsWhenTold(t *testing.T) {
 	t.Parallel()
 	// The children of the shell become those of what it turns into.
 	cmd := exec.Command("/bin/sh", "-c", `true & true & exec "$0" pause`, self(t))
-	cmd.Env = []string{actAsInit + "=1"}
+	cmd.Env = []string{actAsInit + "=1", quickRace}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func TestPauseReapsAndEndsWhenTold(t *testing.T) {
 
 func TestPauseEndsWithItsHost(t *testing.T) {
 	t.Parallel()
-	p := runtimetest.Start(t, "/usr/bin/env", actAsInit+"=1", self(t), "pause")
+	p := runtimetest.Start(t, "/usr/bin/env", actAsInit+"=1", quickRace, self(t), "pause")
 	if err := p.Close(); err != nil {
 		t.Fatal(err)
 	}

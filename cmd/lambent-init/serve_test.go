@@ -21,7 +21,7 @@ import (
 // start starts `lambent-init serve` and waits until it has booted.
 func start(t *testing.T) *runtimetest.Process {
 	t.Helper()
-	p := runtimetest.Start(t, "/usr/bin/env", actAsInit+"=1", self(t), "serve")
+	p := runtimetest.Start(t, "/usr/bin/env", actAsInit+"=1", quickRace, self(t), "serve")
 	banner, err := p.Booted(t.Context())
 	if err != nil || !strings.HasPrefix(banner, "lambent-init ") {
 		t.Fatalf("Booted = %q, %v; log: %s", banner, err, p.Log())
@@ -60,7 +60,7 @@ func assignment(t *testing.T, act string) *runtimeapi.Assignment {
 	}
 	return &runtimeapi.Assignment{
 		Handler: "any", TaskRoot: dir, Bootstraps: []string{path, "/opt/bootstrap"}, APIAddress: "127.0.0.1:0",
-		Env: map[string]string{actAsBootstrap: act, "NAME": "value"},
+		Env: map[string]string{actAsBootstrap: act, "GORACE": "atexit_sleep_ms=0"},
 	}
 }
 
@@ -130,7 +130,7 @@ func TestSecurityBootstrapSeesNothingButItsOwn(t *testing.T) {
 		}
 	}
 	want := []string{
-		"cwd " + a.TaskRoot, "env AWS_LAMBDA_RUNTIME_API=127.0.0.1:", "env LAMBENT_TEST_BOOTSTRAP=loop", "env NAME=value",
+		"cwd " + a.TaskRoot, "env AWS_LAMBDA_RUNTIME_API=127.0.0.1:", "env GORACE=atexit_sleep_ms=0", "env LAMBENT_TEST_BOOTSTRAP=loop",
 		"fd 0 /dev/null", "fd 1 pipe", "fd 2 pipe", "fd 3 the bootstrap's own", "leads its group true",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -334,7 +334,7 @@ func TestServeThatIsNeverNeededEndsWell(t *testing.T) {
 func initCommand(t *testing.T, args ...string) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command(self(t), args...)
-	cmd.Env = []string{actAsInit + "=1"}
+	cmd.Env = []string{actAsInit + "=1", quickRace}
 	return cmd
 }
 

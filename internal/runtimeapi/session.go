@@ -238,7 +238,7 @@ func (s *Session) claim(ctx context.Context, request string) error {
 		}
 		err := s.requireState("invoke in", Ready)
 		if err == nil && s.invoking { // the guest answered before it took the whole event
-			err = fmt.Errorf("invoke in container %s: another event is being handed over: %w", s.id, ErrState)
+			err = s.wrongState("invoke in", Running, Ready)
 		}
 		if err == nil {
 			s.changeState(Running)
@@ -328,7 +328,11 @@ func (s *Session) requireState(op string, states ...State) error {
 	if s.state == Closed {
 		return fmt.Errorf("%s container %s: %w", op, s.id, s.cause)
 	}
-	return fmt.Errorf("%s container %s: it is %s, not %s: %w", op, s.id, s.state, states[0], ErrState)
+	return s.wrongState(op, s.state, states[0])
+}
+
+func (s *Session) wrongState(op string, is, want State) error {
+	return fmt.Errorf("%s container %s: it is %s, not %s: %w", op, s.id, is, want, ErrState)
 }
 
 // end ends the conversation, with the first cause given.

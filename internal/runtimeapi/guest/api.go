@@ -263,10 +263,18 @@ func (a *API) to(w http.ResponseWriter, to apiState) bool {
 // +checklocks:a.mu
 func (a *API) changeState(to apiState) error {
 	if !a.state.canBecome(to) {
-		return fmt.Errorf("State transition from %s to %s failed for runtime. Error: State transition is not allowed", a.state, to)
+		return &transitionError{a.state, to}
 	}
 	a.state = to
 	return nil
+}
+
+// transitionError is a call of the runtime that its state does not allow.
+type transitionError struct{ from, to apiState }
+
+// Error is AWS's text.
+func (e *transitionError) Error() string {
+	return fmt.Sprintf("State transition from %s to %s failed for runtime. Error: State transition is not allowed", e.from, e.to)
 }
 
 // writeEvent answers /next.
