@@ -22,6 +22,11 @@ type Damage struct {
 	Bytes  int64 // of the store's files
 }
 
+// String tells people what happened.
+func (d Damage) String() string {
+	return fmt.Sprintf("%d bytes of stream %s could not be read and were dropped", d.Bytes, d.Stream)
+}
+
 // streamFiles is what a stream had on disk before the server opened it.
 type streamFiles struct {
 	dir    string

@@ -112,9 +112,6 @@ func (n *Node) Open(ctx context.Context) (err error) {
 		err = &lambent.Error{Op: op, Resource: n.opts.Dir, Kind: lambent.KindOf(err), Err: err}
 		return errors.Join(err, n.closeLocked())
 	}
-	for _, d := range n.damage {
-		n.opts.Log.Warn("part of what was stored is damaged and was dropped", "stream", d.Stream, "bytes", d.Bytes)
-	}
 	return nil
 }
 
@@ -198,7 +195,7 @@ func (n *Node) closeLocked() error {
 }
 
 // Damage tells what could not be read when the node was opened and was dropped,
-// so that its owner can say so.
+// so that its owner can say so: nobody else does.
 func (n *Node) Damage() []Damage {
 	n.mu.Lock()
 	defer n.mu.Unlock()

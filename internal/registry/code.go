@@ -116,6 +116,13 @@ func (c *codeStore) acquire(ctx context.Context, pkg []byte) (lambent.CodeHash, 
 	return hash, nil
 }
 
+func (c *codeStore) named(hash lambent.CodeHash) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p, ok := c.packages[hash]
+	return ok && p.refs > 0
+}
+
 // release gives a reference back. The package stays until dropUnused.
 func (c *codeStore) release(hash lambent.CodeHash) {
 	now := c.now()

@@ -75,8 +75,14 @@ func TestCodeIsSharedAndCounted(t *testing.T) {
 	if got, err := f.code(b.Code); got != "same" || err != nil || drop() != 0 {
 		t.Errorf("code %q, %v", got, err)
 	}
+	if !f.HasCode(b.Code) || f.HasCode("another") {
+		t.Error("HasCode is wrong while a function has it")
+	}
 	if err := f.DeleteFunction(t.Context(), account, "b"); err != nil {
 		t.Fatal(err)
+	}
+	if f.HasCode(b.Code) {
+		t.Error("HasCode is wrong once no function has it")
 	}
 	if n := drop(); n != 1 || f.Registry.code.len() != 0 {
 		t.Errorf("dropped %d, and %d are left", n, f.Registry.code.len())

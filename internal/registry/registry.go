@@ -235,6 +235,10 @@ func (r *Registry) CodePackage(ctx context.Context, hash lambent.CodeHash) (io.R
 	return r.blobs.Get(ctx, codeKey(hash))
 }
 
+// HasCode reports whether a record, or one that is being written, names a
+// package.
+func (r *Registry) HasCode(hash lambent.CodeHash) bool { return r.code.named(hash) }
+
 // lockOf is the lock under which a function is written.
 func (r *Registry) lockOf(k functionKey) *sync.Mutex {
 	return &r.writing[maphash.Comparable(r.seed, k)%uint64(len(r.writing))]
@@ -318,4 +322,15 @@ func (r *Registry) arn(account lambent.AccountID, name lambent.FunctionName, qua
 
 func (r *Registry) notFound(op string, account lambent.AccountID, name lambent.FunctionName, qualifier string) error {
 	return &lambent.Error{Op: op, Resource: string(name), Kind: lambent.KindNotFound, Message: "Function not found: " + r.arn(account, name, qualifier)}
+}
+
+// Codes is the set of packages that functions have.
+func (r *Registry) Codes() map[lambent.CodeHash]bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	set := make(map[lambent.CodeHash]bool, len(r.functions))
+	for _, s := range r.functions {
+		set[s.fn.Code] = true
+	}
+	return set
 }
