@@ -1,0 +1,212 @@
+// Package placement decides where an execution runs. It decides only: every
+// function here is pure, takes the time as an argument and has no effect outside
+// what it is given; package pool carries the decisions out.
+//
+// # The ladder
+//
+// Decide goes down the rungs of the allocation order (systems, §2.1) and takes
+// the first that holds:
+//
+//	quotas      the function's or the account's concurrency is in use up   → Refuse
+//	reuse       an idle container of this very match key                   → Reuse
+//	expected    a container is starting for which no caller waits yet      → Queue
+//	warm        a warm instance of the configuration                       → TakeWarm
+//	on demand   the machine may run one more instance                      → StartOnDemand
+//	queue       the queue is not full                                      → Queue
+//	            nothing                                                    → Refuse
+//
+// Each plan says in one sentence why it was this rung; Plan.Reason renders it
+// only when asked.
+//
+// # Upkeep
+//
+// Refill says how many instances to boot for the warming pools, Expire which
+// containers have been idle for too long.
+package placement
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"lambent"
+)
+
+// Configuration is what makes warm instances alike: the key of a warming pool.
+// The memory of a function is no part of it, as an instance's limit is set when
+// it is assigned.
+type Configuration struct {
+	Family      lambent.Family
+	Version     string // of the language, as found on the machine; empty for provided
+	EphemeralMB int    // size of /tmp, fixed when a container is made
+}
+
+// String is for reasons and logs: "nodejs 22.1.0", and the size of /tmp where
+// it is not the smallest.
+func (c Configuration) String() string {
+	s := strings.TrimSpace(string(c.Family) + " " + c.Version)
+	if c.EphemeralMB > lambent.MinEphemeralMB {
+		s += fmt.Sprintf(" (/tmp of %d MB)", c.EphemeralMB)
+	}
+	return s
+}
+
+// Warm is an instance with a runtime that waits for code, of no account.
+type Warm struct {
+	Instance  lambent.InstanceID
+	Container lambent.ContainerID // the one in which the runtime waits
+}
+
+// Snapshot is what a decision is made from. It is a view, not a copy: whoever
+// decides keeps everything behind it still meanwhile.
+type Snapshot struct {
+	// Containers are all that hold a function, idle and busy. nil is none.
+	Containers *Containers
+	// Warm are the warm instances by configuration, the longest waiting first.
+	// Instances that died are not among them.
+	Warm map[Configuration][]Warm
+	// Instances counts all that take room on the machine: booting, warm, active
+	// and being destroyed. MaxInstances bounds it.
+	Instances, MaxInstances int
+	// Destroying counts those of Instances that are being destroyed: room that
+	// comes free by itself.
+	Destroying int
+	// Queued counts the callers, of all functions, for whom nothing is starting.
+	// MaxQueue bounds it.
+	Queued, MaxQueue int
+}
+
+// Quota is a bound on simultaneous executions. The zero value bounds nothing.
+type Quota struct {
+	InUse, Max int
+	Bounded    bool
+}
+
+func (q Quota) used() bool { return q.Bounded && q.InUse >= q.Max }
+
+// Request asks for a container for one execution.
+type Request struct {
+	Key           lambent.MatchKey // its Account and Size are the request's
+	Configuration Configuration    // what serves its runtime
+	// Starting counts the containers being brought up for Key, and Waiting the
+	// callers who wait for one of Key, this one not counted.
+	Starting, Waiting int
+	Function          Quota // the function's reserved concurrency
+	Account           Quota // the account's
+}
+
+// Action is what a plan wants done.
+type Action uint8
+
+// The actions, best first.
+const (
+	Reuse         Action = iota + 1 // run in Plan.Container, which is idle
+	TakeWarm                        // assign Plan.Instance, load the code into its waiting runtime
+	StartOnDemand                   // boot an instance, then as TakeWarm
+	Queue                           // wait for a container of the key; stop Plan.Evict, if any, to make room
+	Refuse                          // answer with Plan.Throttle
+)
+
+// String names the action for logs and tests.
+func (a Action) String() string {
+	names := [...]string{"undecided", "reuse", "take warm", "start on demand", "queue", "refuse"}
+	if int(a) < len(names) {
+		return names[a]
+	}
+	return fmt.Sprintf("action(%d)", uint8(a))
+}
+
+// Throttle is why a caller is refused, in the words of AWS's ThrottleReason.
+type Throttle string
+
+// The reasons to refuse that placement knows.
+const (
+	ThrottleFunction Throttle = "ReservedFunctionConcurrentInvocationLimitExceeded"
+	ThrottleCapacity Throttle = "ConcurrentInvocationLimitExceeded"
+)
+
+// Plan is a decision. Fields its action has no use for are zero.
+type Plan struct {
+	Action    Action
+	Instance  lambent.InstanceID  // of Reuse and TakeWarm
+	Container lambent.ContainerID // of Reuse and TakeWarm
+	Throttle  Throttle            // of Refuse
+	// Evict is what to stop to make room, of Queue. Its Container is empty where
+	// it is a warm instance of another configuration.
+	Evict Evict
+
+	why why
+}
+
+// Evict names an instance that is worth less than a caller who waits.
+type Evict struct {
+	Instance  lambent.InstanceID
+	Container lambent.ContainerID
+}
+
+// Decide finds where a request runs. It changes nothing.
+func Decide(s Snapshot, req Request, now time.Time) Plan {
+	switch {
+	case req.Function.used():
+		return Plan{Action: Refuse, Throttle: ThrottleFunction, why: why{because: functionQuota, max: req.Function.Max}}
+	case req.Account.used():
+		return Plan{Action: Refuse, Throttle: ThrottleCapacity, why: why{because: accountQuota, max: req.Account.Max}}
+	}
+	if c, ok := s.Containers.newestIdle(req.Key); ok {
+		return Plan{Action: Reuse, Instance: c.instance, Container: c.id, why: why{because: idleAtHand, age: max(0, now.Sub(c.lastUsed))}}
+	}
+	if req.Starting > req.Waiting {
+		return Plan{Action: Queue, why: why{because: startExpected, count: req.Starting}}
+	}
+	warm := s.Warm[req.Configuration]
+	if len(warm) > 0 {
+		return Plan{Action: TakeWarm, Instance: warm[0].Instance, Container: warm[0].Container,
+			why: why{because: warmAtHand, configuration: req.Configuration, instance: warm[0].Instance, count: len(warm) - 1}}
+	}
+	w := why{because: nothingReady, configuration: req.Configuration, count: s.Instances, max: s.MaxInstances}
+	if s.Instances < s.MaxInstances {
+		return Plan{Action: StartOnDemand, why: w}
+	}
+	if s.Queued >= s.MaxQueue {
+		w.because, w.queue = queueFull, s.MaxQueue
+		return Plan{Action: Refuse, Throttle: ThrottleCapacity, why: w}
+	}
+	w.because = machineFull
+	p := Plan{Action: Queue, why: w}
+	if s.Destroying <= s.Queued { // else room comes free for this caller without an eviction
+		p.evict(s, req, now)
+	}
+	return p
+}
+
+// evict finds what to stop for a caller who else would wait for an execution to
+// end: the container that was idle longest, else a warm instance, from the
+// configuration with the most of them.
+func (p *Plan) evict(s Snapshot, req Request, now time.Time) {
+	if c, ok := s.Containers.oldestIdle(); ok {
+		p.Evict = Evict{Instance: c.instance, Container: c.id}
+		p.why.because, p.why.instance, p.why.age = evictIdle, c.instance, max(0, now.Sub(c.lastUsed))
+		return
+	}
+	var most Configuration
+	for c, warm := range s.Warm {
+		if n := len(warm) - len(s.Warm[most]); n > 0 || n == 0 && less(c, most) {
+			most = c
+		}
+	}
+	if warm := s.Warm[most]; len(warm) > 0 {
+		p.Evict = Evict{Instance: warm[0].Instance}
+		p.why.because, p.why.instance, p.why.other = evictWarm, warm[0].Instance, most
+	}
+}
+
+// less makes the choice among equals not depend on a map's order.
+func less(a, b Configuration) bool {
+	if a.Family != b.Family {
+		return a.Family < b.Family
+	}
+	if a.Version != b.Version {
+		return a.Version < b.Version
+	}
+	return a.EphemeralMB < b.EphemeralMB
+}

@@ -1,0 +1,98 @@
+package placement
+
+import (
+	"fmt"
+	"time"
+
+	"lambent"
+)
+
+// because is the rung, and the case within it, that a plan was found on.
+type because uint8
+
+const (
+	undecided because = iota
+	functionQuota
+	accountQuota
+	idleAtHand
+	startExpected
+	warmAtHand
+	nothingReady
+	machineFull
+	evictIdle
+	evictWarm
+	queueFull
+)
+
+// why holds what a reason in words is made of.
+type why struct {
+	because       because
+	age           time.Duration
+	count, max    int
+	queue         int
+	instance      lambent.InstanceID
+	configuration Configuration
+	other         Configuration
+}
+
+// Kind is the start kind of an execution that the plan leads to. A caller who is
+// queued gets that of what ends the wait; a refused one has none.
+func (p Plan) Kind() lambent.StartKind {
+	switch p.Action {
+	case Reuse:
+		return lambent.StartReuse
+	case TakeWarm:
+		return lambent.StartWarm
+	case StartOnDemand:
+		return lambent.StartOnDemand
+	}
+	return ""
+}
+
+// Reason says in one sentence, for people, why it was this plan. It is rendered
+// on every call.
+func (p Plan) Reason() string {
+	w := p.why
+	switch w.because {
+	case functionQuota:
+		return fmt.Sprintf("the function's reserved concurrency of %d is in use", w.max)
+	case accountQuota:
+		return fmt.Sprintf("the account's concurrency of %d is in use", w.max)
+	case idleAtHand:
+		return fmt.Sprintf("an idle container of this version was at hand, last used %s ago", span(w.age))
+	case startExpected:
+		return fmt.Sprintf("no idle container of this version; %d starting already, one of them for this call", w.count)
+	case warmAtHand:
+		return fmt.Sprintf("no idle container of this version; took warm %s instance %s, %d left", w.configuration, w.instance, w.count)
+	case nothingReady:
+		return fmt.Sprintf("no idle container of this version and no warm %s instance; booted one, as %d of at most %d instances ran",
+			w.configuration, w.count, w.max)
+	case machineFull:
+		return w.full() + "; waited for one to become free"
+	case evictIdle:
+		return fmt.Sprintf("%s; stopped instance %s, idle for %s, to make room", w.full(), w.instance, span(w.age))
+	case evictWarm:
+		return fmt.Sprintf("%s; stopped warm %s instance %s to make room", w.full(), w.other, w.instance)
+	case queueFull:
+		return fmt.Sprintf("%s, and %d calls, the most allowed, wait already", w.full(), w.queue)
+	}
+	return "nothing was decided"
+}
+
+func (w why) full() string {
+	return fmt.Sprintf("no idle container of this version and no warm %s instance, and %d of at most %d instances run",
+		w.configuration, w.count, w.max)
+}
+
+// span renders a time that has passed with two or three figures.
+func span(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	case d < time.Minute:
+		return fmt.Sprintf("%.1f s", d.Seconds())
+	case d < time.Hour:
+		return fmt.Sprintf("%.1f min", d.Minutes())
+	}
+	return fmt.Sprintf("%.1f h", d.Hours())
+}
