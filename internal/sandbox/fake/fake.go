@@ -187,11 +187,15 @@ func (d *Driver) Close() error {
 	}
 	d.mu.Lock()
 	d.closed = true
-	left := slices.DeleteFunc(slices.Sorted(maps.Keys(d.instances)), func(id lambent.InstanceID) bool {
-		return d.instances[id].isReleasing()
-	})
+	var left []lambent.InstanceID
+	for id, i := range d.instances {
+		if !i.isReleasing() {
+			left = append(left, id)
+		}
+	}
 	d.mu.Unlock()
 	if len(left) > 0 {
+		slices.Sort(left)
 		return &lambent.Error{Op: string(OpClose), Kind: lambent.KindInternal,
 			Err: fmt.Errorf("%d instances were not destroyed before: %v", len(left), left)}
 	}

@@ -138,10 +138,11 @@ func (t *tmpfs) read(name, rel string) ([]byte, error) {
 }
 
 func (t *tmpfs) write(name, rel string, data []byte) error {
+	limit := t.limit
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	size := t.size - int64(len(t.files[rel])) + int64(len(data))
-	if size > t.limit {
+	if size > limit {
 		return &fs.PathError{Op: "write", Path: name, Err: syscall.ENOSPC}
 	}
 	if t.files == nil {
