@@ -4,17 +4,23 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 
 	"lambent/cmd/lambent/cli"
 )
 
 func main() {
-	if reexec() {
-		return
+	in, out, errOut, err := beSandbox()
+	if err == nil {
+		err = ownMounts(os.Args)
+	}
+	if err != nil {
+		fmt.Fprintln(errOut, "lambent:", err)
+		os.Exit(2)
 	}
 	os.Exit(cli.Main(context.Background(), os.Args[1:], cli.Streams{
-		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
+		In: in, Out: out, Err: errOut,
 		Getenv: os.Getenv,
 	}, runServer))
 }

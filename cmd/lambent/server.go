@@ -3,13 +3,225 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
 
+	"lambent"
 	"lambent/cmd/lambent/config"
+	"lambent/internal/api"
+	"lambent/internal/bundle"
+	"lambent/internal/cgroup"
+	"lambent/internal/cluster"
+	"lambent/internal/functionlog"
+	"lambent/internal/host"
+	"lambent/internal/hostinfo"
+	"lambent/internal/invoke"
+	"lambent/internal/pool"
+	"lambent/internal/registry"
+	"lambent/internal/sandbox/gvisor"
 )
 
 // runServer runs the platform until ctx is done, then drains it. It calls ready
-// once, with the address it serves on.
-func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready func(addr string)) error {
-	return errors.New("run the server: not wired into this build")
+// once, with the address it serves on. What is opened is closed in the opposite
+// order, each layer when those above it have ended.
+func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready func(addr string)) (err error) {
+	var undo stack
+	defer func() { err = errors.Join(err, undo.unwind()) }()
+
+	node := cluster.New(cluster.Options{Dir: cfg.Data, Log: log})
+	if err := node.Open(ctx); err != nil {
+		return err
+	}
+	undo.push(node.Close)
+	for _, d := range node.Damage() {
+		log.Error("stored data was damaged", "damage", d)
+	}
+
+	logs := functionlog.New(functionlog.Options{Dir: filepath.Join(cfg.Data, "logs"), MaxBytes: cfg.LogBytes, Log: log})
+	if err := logs.Open(); err != nil {
+		return err
+	}
+	undo.push(logs.Close)
+
+	runtimes, refused := hostinfo.FindRuntimes(ctx, hostinfo.System{})
+	runtimes = append(runtimes, hostinfo.Installed{Family: lambent.FamilyProvided})
+	for _, r := range refused {
+		log.Warn("a runtime is not used", "path", r.Path, "reason", r.Reason)
+	}
+	log.Info("runtimes", "found", runtimes)
+
+	driver, err := gvisor.New(gvisor.Options{Dir: filepath.Join(cfg.Data, "sandbox"), Cgroups: cgroup.Mode(cfg.CgroupMode), ReadOnly: extraRoots(runtimes), Log: log})
+	if err != nil {
+		return err
+	}
+	if err := driver.Open(ctx); err != nil {
+		return err
+	}
+	undo.push(driver.Close)
+	caps := driver.Capabilities()
+	log.Info("isolation", "by", caps.Isolation, "memory_limits", caps.MemoryLimits, "cpu_limits", caps.CPULimits)
+	for _, w := range caps.Weaker {
+		log.Warn("isolation is weaker than it could be", "how", w)
+	}
+
+	// The host fetches code from the registry, and the registry has the host
+	// prepare it: the host's side waits for the registry to be open.
+	var functions *registry.Registry
+	opened := make(chan struct{})
+	machine := host.New(host.Options{Driver: driver, Dir: filepath.Join(cfg.Data, "host"), Region: cfg.Region, Logs: logs, Log: log,
+		Fetch: func(ctx context.Context, hash lambent.CodeHash) (io.ReadCloser, int64, error) {
+			select {
+			case <-opened:
+				return functions.CodePackage(ctx, hash)
+			case <-ctx.Done():
+				return nil, 0, context.Cause(ctx)
+			}
+		}})
+	if err := machine.Open(ctx); err != nil {
+		return err
+	}
+	undo.push(machine.Close)
+	functions, err = registry.Open(ctx, node, registry.Options{Region: cfg.Region, Prepare: machine.Prepare, Log: log,
+		CodeDropped: func(hash lambent.CodeHash) {
+			if err := machine.DropCode(hash); err != nil {
+				log.Warn("unpacked code of a deleted function stays until the next start", "error", err)
+			}
+		}})
+	if err != nil {
+		return err
+	}
+	close(opened)
+	undo.push(func() error { functions.Close(); return nil })
+	known := functions.Codes()
+	if err := machine.PruneCode(func(hash lambent.CodeHash) bool { return known[hash] }); err != nil {
+		return err
+	}
+
+	limit := cfg.LimitInstances
+	if limit == 0 {
+		limit = instancesFor(hostinfo.System{})
+	}
+	if err := checkTargets(cfg, limit); err != nil {
+		return err
+	}
+	workers := pool.New(pool.Options{Host: machine, Runtimes: runtimes, Strict: cfg.StrictRuntimes, Targets: cfg.Pool, MaxInstances: limit, MaxQueue: maxQueue,
+		InstanceMB: cfg.InstanceMemoryMB, IdleTimeout: cfg.IdleTimeout, InitTimeout: cfg.InitTimeout, BootTimeout: bootTimeout,
+		MaxBoots: runtime.NumCPU(), Log: log})
+	poolCtx, stopPool := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	running.Go(func() { workers.Run(poolCtx, cfg.DrainTimeout) })
+	undo.push(func() error { stopPool(); running.Wait(); return nil })
+	functions.Subscribe(func(c registry.Change) {
+		if c.After == nil {
+			workers.Retire(c.Account, c.Name, nil)
+			running.Go(func() { // a subscriber must not wait
+				if err := logs.Delete(context.WithoutCancel(ctx), c.Account, c.Name); err != nil {
+					log.Warn("the log of a deleted function stays", "error", err)
+				}
+			})
+			return
+		}
+		key := c.After.Key()
+		workers.Retire(c.Account, c.Name, &key)
+	})
+
+	calls := invoke.New(invoke.Options{Functions: functions, Workers: workers, Region: cfg.Region, Log: log})
+	door, err := api.New(api.Options{Functions: functions, Invoker: calls, Region: cfg.Region, Architecture: config.Arch(), Log: log,
+		CheckPackage: func(zip []byte) error { _, err := bundle.Inspect(zip); return err }})
+	if err != nil {
+		return err
+	}
+	hostName, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("find this machine's name: %w", err)
+	}
+	door.HandleMachine(workers, hostName)
+	door.HandleLogs(logs)
+	return serve(ctx, cfg, door, ready)
+}
+
+// serve answers until ctx is done, then lets what is being answered end.
+func serve(ctx context.Context, cfg config.Config, door http.Handler, ready func(addr string)) error {
+	listener, err := net.Listen("tcp", cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w; is another server running there? choose another with --listen", cfg.Listen, err)
+	}
+	// Requests outlive ctx: they are what draining waits for. Streams that would
+	// never end are told by the server's own context.
+	base, endStreams := context.WithCancel(context.WithoutCancel(ctx))
+	defer endStreams()
+	server := &http.Server{Handler: door, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 2 * time.Minute, IdleTimeout: 5 * time.Minute,
+		MaxHeaderBytes: 64 << 10, BaseContext: func(net.Listener) context.Context { return base }}
+	server.RegisterOnShutdown(endStreams)
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }() // ends with Shutdown or Close, and is waited for below
+	ready(listener.Addr().String())
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve on %s: %w", cfg.Listen, err)
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.DrainTimeout)
+	defer cancel()
+	if err := server.Shutdown(drain); err != nil {
+		_ = server.Close() // the time to drain is over: their executions are ended by the pool
+	}
+	<-failed
+	return nil
+}
+
+const (
+	maxQueue    = 10_000           // callers waiting for a container, all functions together
+	bootTimeout = 30 * time.Second // an instance with its runtime takes 0.15 s; a machine under load some seconds
+	instanceMB  = 96               // what an instance with a small idle function takes in all
+)
+
+// instancesFor is how many instances the machine's memory is good for: four
+// fifths of it, at what a small idle one takes.
+func instancesFor(p hostinfo.Probe) int {
+	total, _ := hostinfo.Memory(p)
+	return max(4, total*4/5/instanceMB)
+}
+
+// checkTargets refuses warming pools that could never be full.
+func checkTargets(cfg config.Config, limit int) error {
+	sum := 0
+	for _, n := range cfg.Pool {
+		sum += n
+	}
+	if sum > limit {
+		return &lambent.Error{Op: "start", Kind: lambent.KindInvalid,
+			Message: fmt.Sprintf("the warming pools ask for %d instances (pool.nodejs + pool.python + pool.provided) and this machine may run %d (limits.instances, from its memory where 0): lower the pools or raise the limit", sum, limit)}
+	}
+	return nil
+}
+
+// extraRoots are the folders of runtimes outside /usr, to be shown in sandboxes.
+func extraRoots(runtimes []hostinfo.Installed) (roots []string) {
+	for _, r := range runtimes {
+		if r.Root != "" && r.Root != "/usr" {
+			roots = append(roots, r.Root)
+		}
+	}
+	return roots
+}
+
+// stack releases what was acquired, last first.
+type stack []func() error
+
+func (s *stack) push(f func() error) { *s = append(*s, f) }
+
+func (s *stack) unwind() (err error) {
+	for k := len(*s) - 1; k >= 0; k-- {
+		err = errors.Join(err, (*s)[k]())
+	}
+	return err
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/internal/functionlog"
 	"lambent/internal/hostinfo"
 	"lambent/internal/runtimeapi"
 )
@@ -157,7 +158,7 @@ func (c *Container) appendLine(line string) {
 		return // a runtime that waits for its code writes into nobody's log
 	}
 	c.host.opts.Logs.Append(c.fn.Account, c.fn.Name,
-		LogEntry{Time: c.host.now(), Stream: c.log.stream, RequestID: c.log.request, Text: line})
+		functionlog.Entry{Time: c.host.now(), Stream: c.log.stream, RequestID: c.log.request, Text: line})
 }
 
 // logState is a container's place in its function's log.

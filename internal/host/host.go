@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lambent"
+	"lambent/internal/functionlog"
 	"lambent/internal/sandbox"
 	"lambent/runtimes"
 )
@@ -45,15 +46,7 @@ type Options struct {
 
 // LogSink takes the log lines of functions. It must not block.
 type LogSink interface {
-	Append(account lambent.AccountID, function lambent.FunctionName, entry LogEntry)
-}
-
-// LogEntry is one line of a function's log.
-type LogEntry struct {
-	Time      time.Time
-	Stream    string
-	RequestID lambent.RequestID
-	Text      string
+	Append(account lambent.AccountID, function lambent.FunctionName, entry functionlog.Entry)
 }
 
 // Transition is one change of state, for metrics, traces and the admin API.

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/internal/functionlog"
 	"lambent/internal/host"
 	"lambent/internal/hostinfo"
 	"lambent/internal/runtimeapi/guest"
@@ -196,11 +197,11 @@ func packageHash() []byte {
 type Logs struct {
 	mu sync.Mutex
 	// +checklocks:mu
-	entries []host.LogEntry
+	entries []functionlog.Entry
 }
 
 // Append implements host.LogSink.
-func (l *Logs) Append(_ lambent.AccountID, _ lambent.FunctionName, e host.LogEntry) {
+func (l *Logs) Append(_ lambent.AccountID, _ lambent.FunctionName, e functionlog.Entry) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.entries = append(l.entries, e)

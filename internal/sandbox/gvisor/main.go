@@ -25,6 +25,12 @@ const procsList = "cgroup.procs"
 // without bounds must not run.
 const exitNoCgroup = 125
 
+// IsSandbox reports whether this process was started to be part of a sandbox, so
+// that Main will not return.
+func IsSandbox() bool {
+	return os.Args[0] == nameHelper || os.Args[0] == nameSandbox || os.Args[0] == nameGofer
+}
+
 // Main runs this process as gVisor and does not return if it was started as
 // such. main must call it before anything else, with no other goroutine running.
 func Main() {

@@ -45,7 +45,7 @@ type Options struct {
 const DefaultProcesses = 4096
 
 // longestID is how long an instance's or container's id may be.
-const longestID = 64
+const longestID = 32
 
 // validate says what is wrong with o, by name and bound.
 func (o *Options) validate() error {
