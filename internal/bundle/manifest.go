@@ -16,7 +16,7 @@ import (
 
 // MaxUnpackedBytes is how large a package may be once unpacked, layers
 // included (AWS Lambda quotas: 250 MB, which the service enforces as 262144000).
-const MaxUnpackedBytes int64 = 262144000
+const MaxUnpackedBytes int64 = lambent.MaxUnzipped
 
 // Bounds of ours that AWS does not publish. They keep a small upload from
 // costing a host its inodes or its memory.

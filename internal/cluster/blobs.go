@@ -33,6 +33,7 @@ type Blobs struct {
 	heads  *Bucket
 	chunks jetstream.Stream
 	js     jetstream.JetStream
+	node   *Node
 }
 
 // head describes one blob. It is stored, so its names stay.
@@ -54,7 +55,7 @@ func (n *Node) Blobs(ctx context.Context, name string) (*Blobs, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Blobs{name: name, heads: heads, js: js}
+	b := &Blobs{name: name, heads: heads, js: js, node: n}
 	stream := "CHUNKS_" + name
 	b.chunks, err = js.Stream(ctx, stream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -120,6 +121,9 @@ func (b *Blobs) Put(ctx context.Context, key string, r io.Reader) (size int64, e
 	for {
 		n, readErr := io.ReadFull(r, buf)
 		if n > 0 {
+			if err := b.node.requireSpace("put blob", b.name+"/"+key, blobReserve); err != nil {
+				return 0, err
+			}
 			sum.Write(buf[:n])
 			h.Size += int64(n)
 			if _, err := b.js.Publish(ctx, b.subject(h.Upload), buf[:n]); err != nil {

@@ -19,6 +19,7 @@ type Bucket struct {
 	name      string
 	markerTTL time.Duration
 	kv        jetstream.KeyValue
+	node      *Node
 }
 
 // Entry is one record of a bucket.
@@ -49,7 +50,7 @@ func (n *Node) Bucket(ctx context.Context, name string) (*Bucket, error) {
 	if err != nil {
 		return nil, storeError(op, name, err)
 	}
-	return &Bucket{name: name, markerTTL: n.opts.MarkerTTL, kv: kv}, nil
+	return &Bucket{name: name, markerTTL: n.opts.MarkerTTL, kv: kv, node: n}, nil
 }
 
 // Get reads a record; KindNotFound where there is none.
@@ -64,12 +65,18 @@ func (b *Bucket) Get(ctx context.Context, key string) (Entry, error) {
 // Create writes a record that is not there yet and returns its revision;
 // KindExists where it is.
 func (b *Bucket) Create(ctx context.Context, key string, value []byte) (uint64, error) {
+	if err := b.node.requireSpace("create record", b.name+"/"+key, recordReserve); err != nil {
+		return 0, err
+	}
 	rev, err := b.kv.Create(ctx, key, value)
 	return rev, b.fail("create record", key, err)
 }
 
 // Put writes a record whatever was there, and returns its revision.
 func (b *Bucket) Put(ctx context.Context, key string, value []byte) (uint64, error) {
+	if err := b.node.requireSpace("put record", b.name+"/"+key, recordReserve); err != nil {
+		return 0, err
+	}
 	rev, err := b.kv.Put(ctx, key, value)
 	return rev, b.fail("put record", key, err)
 }
@@ -77,6 +84,9 @@ func (b *Bucket) Put(ctx context.Context, key string, value []byte) (uint64, err
 // Update writes a record that is still of revision old, and returns its new
 // revision; KindPrecondition where it is of another, or gone.
 func (b *Bucket) Update(ctx context.Context, key string, value []byte, old uint64) (uint64, error) {
+	if err := b.node.requireSpace("update record", b.name+"/"+key, recordReserve); err != nil {
+		return 0, err
+	}
 	rev, err := b.kv.Update(ctx, key, value, old)
 	return rev, b.fail("update record", key, err)
 }

@@ -392,6 +392,32 @@ func TestDamagedBlobsAreNotHandedOut(t *testing.T) {
 	wantKind(t, read(), lambent.KindInternal)
 }
 
+func TestFullDiskRefusesBlobsFirstAndRecordsBeforeItIsTooLate(t *testing.T) {
+	n := openNode(t, Options{Dir: t.TempDir()})
+	b, blobs := openBucket(t, n, "records"), openBlobs(t, n, "code")
+	must(b.Put(t.Context(), "a", nil))(t)
+	n.free = func(string) (int64, error) { return blobReserve - 1, nil }
+	_, err := blobs.Put(t.Context(), "a", strings.NewReader("x"))
+	wantKind(t, err, lambent.KindUnavailable)
+	if !strings.Contains(err.Error(), "make room") {
+		t.Errorf("error %q does not say what to do", err)
+	}
+	must(b.Put(t.Context(), "a", nil))(t)
+	n.free = func(string) (int64, error) { return recordReserve - 1, nil }
+	_, err = b.Put(t.Context(), "a", nil)
+	wantKind(t, err, lambent.KindUnavailable)
+	_, err = b.Create(t.Context(), "b", nil)
+	wantKind(t, err, lambent.KindUnavailable)
+	_, err = b.Update(t.Context(), "a", nil, 1)
+	wantKind(t, err, lambent.KindUnavailable)
+	if err := b.Delete(t.Context(), "a", 0); err != nil { // which is how room is made
+		t.Error(err)
+	}
+	n.free = func(string) (int64, error) { return 0, errBroken }
+	_, err = b.Put(t.Context(), "a", nil)
+	wantKind(t, err, lambent.KindInternal)
+}
+
 func TestSecondServerOnAFolderIsToldWhoHasIt(t *testing.T) {
 	dir := t.TempDir()
 	first := openNode(t, Options{Dir: dir})

@@ -27,6 +27,13 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, writeUntilKilled(dir))
 		os.Exit(1)
 	}
+	if os.Getenv(quietTest) != "" {
+		if err := beQuiet(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 
@@ -184,7 +191,7 @@ func (o op) read(t *testing.T, bucket *Bucket, blobs *Blobs) string {
 // blocksOf lists the files that hold the messages of a stream.
 func blocksOf(t *testing.T, dir, stream string) []string {
 	t.Helper()
-	blocks, err := filepath.Glob(filepath.Join(dir, "jetstream", "*", "streams", stream, "msgs", "*.blk"))
+	blocks, err := glob(dir, "jetstream/*/streams/"+stream+"/msgs/*.blk")
 	if err != nil || len(blocks) == 0 {
 		t.Fatalf("blocks of %s: %v, %v", stream, blocks, err)
 	}
@@ -194,7 +201,7 @@ func blocksOf(t *testing.T, dir, stream string) []string {
 // filled makes a folder with records k0…k99 and closes it.
 func filled(t *testing.T) (dir string) {
 	t.Helper()
-	dir = t.TempDir()
+	dir = filepath.Join(t.TempDir(), "odd [name] *")
 	n := openNode(t, Options{Dir: dir, Sync: SyncSometime})
 	b := openBucket(t, n, "records")
 	for i := range 100 {
@@ -217,7 +224,8 @@ func TestFolderWithADamagedTailOpensAndTellsWhatItDropped(t *testing.T) {
 			dir := filled(t)
 			block := blocksOf(t, dir, "KV_records")[0]
 			data := must(os.ReadFile(block))(t)
-			if err := os.WriteFile(block, damage(data), 0o600); err != nil {
+			damaged := damage(bytes.Clone(data))
+			if err := os.WriteFile(block, damaged, 0o600); err != nil {
 				t.Fatal(err)
 			}
 			n := openNode(t, Options{Dir: dir})
@@ -225,8 +233,10 @@ func TestFolderWithADamagedTailOpensAndTellsWhatItDropped(t *testing.T) {
 			if kept := count(t, b); kept < 99 {
 				t.Errorf("%d of 100 records are left", kept)
 			}
-			if d := n.Damage(); len(d) != 1 || d[0].Stream != "KV_records" || d[0].Bytes <= 0 {
+			if d := n.Damage(); len(d) != 1 || d[0].Stream != "KV_records" || d[0].Bytes <= 0 || !strings.Contains(d[0].String(), "KV_records") {
 				t.Errorf("it says it dropped %+v", d)
+			} else if kept, err := os.ReadFile(filepath.Join(d[0].Kept, filepath.Base(block))); err != nil || !bytes.Equal(kept, damaged) {
+				t.Errorf("the damaged file was not kept in %q: %v", d[0].Kept, err)
 			}
 			must(b.Create(t.Context(), "new", nil))(t)
 			if err := n.Close(); err != nil {
@@ -281,13 +291,17 @@ func TestUndamagedFolderTellsOfNoDamage(t *testing.T) {
 	if d := openNode(t, Options{Dir: dir}).Damage(); len(d) != 0 {
 		t.Errorf("it says it dropped %+v", d)
 	}
+	left := must(os.ReadDir(dir))(t)
+	if len(left) != 2 || left[0].Name() != "jetstream" || left[1].Name() != "lock" {
+		t.Errorf("left behind: %v", left)
+	}
 }
 
 func TestSecurityStreamThatCannotBeReadIsNotBegunAnew(t *testing.T) {
 	for _, file := range []string{"meta.inf", "meta.sum"} {
 		t.Run(file, func(t *testing.T) {
 			dir := filled(t)
-			meta := must(filepath.Glob(filepath.Join(dir, "jetstream", "*", "streams", "KV_records", file)))(t)
+			meta := must(glob(dir, "jetstream/*/streams/KV_records/"+file))(t)
 			whole := must(os.ReadFile(meta[0]))(t)
 			if err := os.WriteFile(meta[0], whole[:len(whole)/2], 0o600); err != nil {
 				t.Fatal(err)

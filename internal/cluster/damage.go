@@ -19,12 +19,17 @@ import (
 // records cut short by a crash, or overwritten on the disk.
 type Damage struct {
 	Stream string
-	Bytes  int64 // of the store's files
+	Bytes  int64  // of the store's files
+	Kept   string // the folder with the files as they were; empty where they could not be kept
 }
 
 // String tells people what happened.
 func (d Damage) String() string {
-	return fmt.Sprintf("%d bytes of stream %s could not be read and were dropped", d.Bytes, d.Stream)
+	s := fmt.Sprintf("%d bytes of stream %s could not be read and were dropped", d.Bytes, d.Stream)
+	if d.Kept != "" {
+		s += "; the files as they were are in " + d.Kept
+	}
+	return s
 }
 
 // streamFiles is what a stream had on disk before the server opened it.
@@ -40,23 +45,28 @@ func (f streamFiles) bytes() (sum int64) {
 	return sum
 }
 
-// cut measures what the server cut off while it opened the stream, of which it
-// only makes a note: it shortens a block to its last good record, and removes
-// one that has none. A block it wrote anew, without what had been deleted, is
-// another file by then.
-func (f streamFiles) cut() (sum int64, err error) {
+// cut finds the files the server cut while it opened the stream, of which it
+// makes no more than a note, and by how much: it shortens a block to its last
+// good record, and removes one that has none. A block it wrote anew, without
+// what had been deleted, is another file by then.
+func (f streamFiles) cut() (paths []string, sum int64, err error) {
 	for path, old := range f.blocks {
+		by := int64(0)
 		now, err := os.Stat(path)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			sum += old.Size()
+			by = old.Size()
 		case err != nil:
-			return 0, fmt.Errorf("measure block: %w", err)
-		case os.SameFile(old, now) && now.Size() < old.Size():
-			sum += old.Size() - now.Size()
+			return nil, 0, fmt.Errorf("measure block: %w", err)
+		case os.SameFile(old, now):
+			by = max(old.Size()-now.Size(), 0)
+		}
+		if by > 0 {
+			paths = append(paths, path)
+			sum += by
 		}
 	}
-	return sum, nil
+	return paths, sum, nil
 }
 
 // scanStreams measures the streams of a store before the server reads, and
@@ -64,7 +74,7 @@ func (f streamFiles) cut() (sum int64, err error) {
 // ACCOUNT/streams/NAME/msgs/N.blk.
 func scanStreams(store string) (map[string]streamFiles, error) {
 	found := map[string]streamFiles{}
-	dirs, err := filepath.Glob(filepath.Join(store, "*", "streams", "*"))
+	dirs, err := glob(store, "*/streams/*")
 	if err != nil {
 		return nil, fmt.Errorf("look for streams: %w", err)
 	}
@@ -89,7 +99,7 @@ func scanStreams(store string) (map[string]streamFiles, error) {
 // large, and each has a checksum that is compared when it is read.
 func forgetSummaries(before map[string]streamFiles) error {
 	for name, files := range before {
-		if !strings.HasPrefix(name, "KV_") {
+		if !isBucket(name) {
 			continue
 		}
 		err := os.Remove(filepath.Join(files.dir, "msgs", "index.db"))
@@ -100,8 +110,17 @@ func forgetSummaries(before map[string]streamFiles) error {
 	return nil
 }
 
+// glob is filepath.Glob below a folder whose own name may hold anything.
+func glob(dir, pattern string) ([]string, error) {
+	paths, err := fs.Glob(os.DirFS(dir), pattern)
+	for i := range paths {
+		paths[i] = filepath.Join(dir, paths[i])
+	}
+	return paths, err
+}
+
 func statBlocks(dir string) (map[string]os.FileInfo, error) {
-	paths, err := filepath.Glob(filepath.Join(dir, "msgs", "*.blk"))
+	paths, err := glob(dir, "msgs/*.blk")
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +139,7 @@ func statBlocks(dir string) (map[string]os.FileInfo, error) {
 // and is gone is an error. One that had none was not finished when its maker
 // died, and is simply made again.
 // +checklocks:n.mu
-func (n *Node) checkRecovered(before map[string]streamFiles) ([]Damage, error) {
+func (n *Node) checkRecovered(before map[string]streamFiles, copies *copies) ([]Damage, error) {
 	info, err := n.server.Jsz(&server.JSzOptions{Accounts: true, Streams: true})
 	if err != nil {
 		return nil, fmt.Errorf("ask jetstream for its streams: %w", err)
@@ -128,12 +147,12 @@ func (n *Node) checkRecovered(before map[string]streamFiles) ([]Damage, error) {
 	var damage []Damage
 	for _, account := range info.AccountDetails {
 		for _, s := range account.Streams {
-			cut, err := before[s.Name].cut()
+			paths, bytes, err := before[s.Name].cut()
 			if err != nil {
 				return nil, err
 			}
-			if cut > 0 {
-				damage = append(damage, Damage{Stream: s.Name, Bytes: cut})
+			if bytes > 0 {
+				damage = append(damage, Damage{Stream: s.Name, Bytes: bytes, Kept: copies.keep(s.Name, paths)})
 			}
 			delete(before, s.Name)
 		}

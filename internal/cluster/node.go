@@ -13,6 +13,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sys/unix"
 
 	"lambent"
 )
@@ -56,6 +57,13 @@ const maxPayload = 2 << 20
 // this only keeps a mistake from being expensive.
 const maxMemoryStore = 32 << 20
 
+// What writes leave of the disk. Blobs, which are what fills it, stop first, so
+// that there is room for records.
+const (
+	recordReserve = 16 << 20
+	blobReserve   = 64 << 20
+)
+
 // startLimit bounds the wait for the server to take connections, which it does
 // as soon as it has read its data.
 const startLimit = 10 * time.Second
@@ -65,6 +73,7 @@ const startLimit = 10 * time.Second
 type Node struct {
 	opts Options
 	log  *serverLog
+	free func(dir string) (int64, error) // bytes of the disk; a test's is smaller
 
 	mu sync.Mutex
 	// +checklocks:mu
@@ -88,7 +97,7 @@ func New(o Options) *Node {
 		o.MarkerTTL = time.Hour
 	}
 	o.MarkerTTL = max(o.MarkerTTL, time.Second) // the least the engine takes
-	return &Node{opts: o, log: &serverLog{log: o.Log}}
+	return &Node{opts: o, log: &serverLog{log: o.Log}, free: freeBytes}
 }
 
 // Open locks the folder, reads what is there and starts to serve. It may be
@@ -125,6 +134,8 @@ func (n *Node) start(ctx context.Context, store string) error {
 	if err := forgetSummaries(before); err != nil {
 		return err
 	}
+	copies := copyBuckets(ctx, n.opts.Dir, before, n.opts.Log)
+	defer copies.drop()
 	if n.server, err = server.NewServer(n.serverOptions(store)); err != nil {
 		return fmt.Errorf("configure jetstream: %w", err)
 	}
@@ -134,7 +145,7 @@ func (n *Node) start(ctx context.Context, store string) error {
 	if !n.server.ReadyForConnections(startLimit) || !n.server.JetStreamEnabled() {
 		return fmt.Errorf("jetstream did not start: %s", n.log.lastComplaint())
 	}
-	if n.damage, err = n.checkRecovered(before); err != nil {
+	if n.damage, err = n.checkRecovered(before, copies); err != nil {
 		return err
 	}
 	n.conn, err = nats.Connect(nats.DefaultURL, nats.InProcessServer(n.server), nats.Name("lambent"), nats.MaxReconnects(-1),
@@ -192,6 +203,32 @@ func (n *Node) closeLocked() error {
 		return fmt.Errorf("unlock data folder %s: %w", n.opts.Dir, err)
 	}
 	return nil
+}
+
+// requireSpace refuses a write that would leave the disk with less than reserve
+// bytes. A stream the disk refuses a write of takes no other until the server is
+// started again, so it must not come to that.
+func (n *Node) requireSpace(op, resource string, reserve int64) error {
+	free, err := n.free(n.opts.Dir)
+	if err != nil {
+		return &lambent.Error{Op: op, Resource: resource, Err: fmt.Errorf("measure the free space of %s: %w", n.opts.Dir, err)}
+	}
+	if free >= reserve {
+		return nil
+	}
+	return &lambent.Error{
+		Op: op, Resource: resource, Kind: lambent.KindUnavailable, Reason: "DiskFull",
+		Message: fmt.Sprintf("the disk of %s has %d bytes free and must have %d; make room on it", n.opts.Dir, free, reserve),
+	}
+}
+
+// freeBytes measures what may still be written to the disk of a folder.
+func freeBytes(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, err
+	}
+	return int64(st.Bavail) * st.Bsize, nil
 }
 
 // Damage tells what could not be read when the node was opened and was dropped,
