@@ -79,7 +79,7 @@ func (h machine) serve(list func(Caller) any) http.Handler {
 func (h machine) pools(Caller) any {
 	out := []poolDoc{}
 	for _, s := range h.m.Statuses() {
-		out = append(out, poolDoc{Configuration: string(s.Config.Runtime.Family), Target: s.Target, Ready: s.Ready})
+		out = append(out, poolDoc{Configuration: string(s.Config.Family), Target: s.Target, Ready: s.Ready})
 	}
 	return out
 }

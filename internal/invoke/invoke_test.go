@@ -24,9 +24,12 @@ import (
 type platform struct {
 	*hosttest.Fixture
 	*invoke.Service
-	pool  *pool.Pool
-	mu    sync.Mutex
-	fns   map[lambent.FunctionName]*lambent.Function
+	pool *pool.Pool
+
+	mu sync.Mutex
+	// +checklocks:mu
+	fns map[lambent.FunctionName]*lambent.Function
+	// +checklocks:mu
 	execs []*invoke.Execution
 }
 
@@ -84,7 +87,7 @@ func (p *platform) awaitWarm(t *testing.T, n int) {
 	t.Helper()
 	hosttest.Eventually(t, fmt.Sprintf("%d warm instances are ready", n), func() bool {
 		for _, s := range p.pool.Statuses() {
-			if s.Ready == n {
+			if s.Ready == n && s.Config.Family == lambent.FamilyNode {
 				return true
 			}
 		}

@@ -7,6 +7,8 @@ import (
 
 	"lambent"
 	"lambent/internal/host"
+	"lambent/internal/hostinfo"
+	"lambent/internal/placement"
 )
 
 // Run keeps the pools: refills the warm instances and stops containers that are
@@ -31,52 +33,45 @@ func (p *Pool) Run(ctx context.Context, drain time.Duration) {
 func (p *Pool) keep(now time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	next := min(p.refill(now), p.expire(now))
-	return max(next, time.Millisecond)
-}
-
-// refill boots warm instances up to the targets, a few at a time, and never into
-// the last room callers might need.
-//
-// +checklocks:p.mu
-func (p *Pool) refill(now time.Time) (next time.Duration) {
-	next = time.Hour
-	for _, st := range p.pooled() {
-		if st.Target == 0 {
-			continue
-		}
-		s := p.supply(st.Config)
-		if wait := s.retryAt.Sub(now); s.failures > 0 && wait > 0 {
-			next = min(next, wait)
-			continue
-		}
-		for len(s.warm)+s.booting-len(s.claims) < st.Target && p.booting < p.opts.MaxBoots && p.instances < p.opts.MaxInstances {
-			p.boot(s)
+	next := now.Add(time.Hour)
+	for _, at := range []time.Time{p.refill(now), p.expire(now)} {
+		if !at.IsZero() && at.Before(next) {
+			next = at
 		}
 	}
-	return next
+	return max(next.Sub(now), time.Millisecond)
+}
+
+// refill boots warm instances up to the targets, a few at a time.
+//
+// +checklocks:p.mu
+func (p *Pool) refill(now time.Time) (again time.Time) {
+	var pools []placement.Supply
+	var supplies []*supply
+	for _, st := range p.pooled() {
+		s := p.supplyOf(st.runtime, st.Config.EphemeralMB)
+		supplies = append(supplies, s)
+		pools = append(pools, placement.Supply{Configuration: s.config, Target: st.Target, Ready: len(p.warm[s.config]),
+			Starting: s.booting, Claimed: len(s.claims), RestUntil: s.retryAt})
+	}
+	boots, again := placement.Refill(pools, placement.Room{Instances: p.opts.MaxInstances - p.instances, Boots: p.opts.MaxBoots - p.booting}, now)
+	for k, n := range boots {
+		for range n {
+			p.boot(supplies[k])
+		}
+	}
+	return again
 }
 
 // expire stops what was idle for the time-out.
 //
 // +checklocks:p.mu
-func (p *Pool) expire(now time.Time) (next time.Duration) {
-	next = time.Hour
-	var expired []*worker
-	for _, l := range p.lines {
-		for _, w := range l.idle { // least recently used first
-			left := w.idleSince.Add(p.opts.IdleTimeout).Sub(now)
-			if left > 0 {
-				next = min(next, left)
-				break
-			}
-			expired = append(expired, w)
-		}
+func (p *Pool) expire(now time.Time) (again time.Time) {
+	expired, again := placement.Expire(&p.containers, now, p.opts.IdleTimeout)
+	for _, e := range expired {
+		p.discard(p.workers[e.Container])
 	}
-	for _, w := range expired {
-		p.discard(w)
-	}
-	return next
+	return again
 }
 
 // Retire stops what serves other than the current state of a function: current
@@ -89,9 +84,7 @@ func (p *Pool) Retire(account lambent.AccountID, name lambent.FunctionName, curr
 			continue
 		}
 		l.retired = true
-		for _, w := range slices.Clone(l.idle) {
-			p.discard(w)
-		}
+		p.discardIdle(func(w *worker) bool { return w.line == l })
 	}
 	if current != nil {
 		if l := p.lines[*current]; l != nil {
@@ -111,21 +104,16 @@ func (p *Pool) drain(limit time.Duration) {
 	p.stop() // ends boots and loads
 	p.mu.Lock()
 	for _, l := range p.lines {
-		for _, wt := range l.waiters {
-			wt.grant <- grant{err: context.Canceled}
-			p.queued--
-		}
-		l.waiters = nil
-		for _, w := range slices.Clone(l.idle) {
-			p.discard(w)
+		for len(l.waiters) > 0 {
+			p.grant(l, grant{err: shuttingDown(l.fn)})
 		}
 	}
-	for _, s := range p.configs {
-		for _, b := range s.warm {
-			p.destroy(b.container.Instance())
-		}
-		s.warm = nil
+	p.discardIdle(func(*worker) bool { return true })
+	for _, c := range p.booted {
+		p.destroy(c.Instance())
 	}
+	clear(p.booted)
+	clear(p.warm)
 	p.mu.Unlock()
 	for _, i := range p.host.Instances() { // what executions still hold
 		if i.State() == lambent.InstanceActive {
@@ -160,11 +148,36 @@ func (p *Pool) awaitIdle(limit <-chan time.Time) bool {
 	}
 }
 
+// discardIdle stops the idle containers that which picks.
+//
+// +checklocks:p.mu
+func (p *Pool) discardIdle(which func(*worker) bool) {
+	for id, w := range p.workers {
+		if which(w) && p.containers.Busy(id) {
+			p.discard(w)
+		}
+	}
+}
+
 // Status is what the admin API shows of a warming pool.
 type Status struct {
-	Config Config
-	Target int
-	Ready  int
+	Config  placement.Configuration
+	Target  int
+	Ready   int
+	runtime hostinfo.Installed
+}
+
+// pooled lists the warming pools, with their targets, in a fixed order: one a
+// family, of its newest runtime.
+func (p *Pool) pooled() []Status {
+	var out []Status
+	for _, rt := range p.opts.Runtimes {
+		if !slices.ContainsFunc(out, func(s Status) bool { return s.Config.Family == rt.Family }) {
+			out = append(out, Status{Target: p.opts.Targets[rt.Family], runtime: rt,
+				Config: placement.Configuration{Family: rt.Family, Version: rt.Version, EphemeralMB: lambent.MinEphemeralMB}})
+		}
+	}
+	return out
 }
 
 // Statuses lists the warming pools in a stable order.
@@ -173,9 +186,7 @@ func (p *Pool) Statuses() []Status {
 	defer p.mu.Unlock()
 	out := p.pooled()
 	for k := range out {
-		if s := p.configs[out[k].Config]; s != nil {
-			out[k].Ready = len(s.warm)
-		}
+		out[k].Ready = len(p.warm[out[k].Config])
 	}
 	return out
 }

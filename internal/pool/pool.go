@@ -1,16 +1,17 @@
 // Package pool is the worker manager: it owns which container serves which
-// function. One lock guards one table of lines (the containers and callers of one
-// match key) and configurations (the warm instances of one kind); every decision
-// is taken under it and carried out outside it.
+// function. What to do is decided by package placement from the state behind one
+// lock; this package carries the plans out, outside of it.
 //
 //	          Acquire
-//	             │ idle container of the key? ─────────────► reuse
+//	             │ placement.Decide
+//	             ├─ Reuse ───────────────────────────────────► container_reuse
+//	             ├─ Refuse ──────────────────────────────────► throttled
 //	             ▼
 //	wait in the key's line ◄──────── Release hands a container on
-//	             │ fewer starts under way than callers waiting?
-//	             ▼
-//	claim a booted instance ─ warm one at hand ────────────► warm_pool
-//	             │           └ first one to finish booting ► on_demand
+//	             │
+//	             ├─ TakeWarm ────── a warm instance ─────────► warm_pool
+//	             ├─ StartOnDemand ─ the first to be booted ──► on_demand
+//	             └─ Queue ───────── until there is room
 //	             ▼
 //	assign to the account, load the code, hand to the first in line
 //
@@ -29,13 +30,8 @@ import (
 	"lambent"
 	"lambent/internal/host"
 	"lambent/internal/hostinfo"
+	"lambent/internal/placement"
 )
-
-// Config is what instances are booted alike: the key of a warming pool.
-type Config struct {
-	Runtime     hostinfo.Installed
-	EphemeralMB int
-}
 
 // Options are what a Pool needs.
 type Options struct {
@@ -68,59 +64,64 @@ type Pool struct {
 	// +checklocks:mu
 	lines map[lambent.MatchKey]*line
 	// +checklocks:mu
-	configs map[Config]*supply
+	containers placement.Containers
+	// +checklocks:mu
+	workers map[lambent.ContainerID]*worker // of containers
+	// +checklocks:mu
+	supplies map[placement.Configuration]*supply
+	// +checklocks:mu
+	warm map[placement.Configuration][]placement.Warm
+	// +checklocks:mu
+	booted map[lambent.ContainerID]*host.Container // of warm
 	// +checklocks:mu
 	instances int // booting, warm, active and being destroyed
 	// +checklocks:mu
+	destroying int
+	// +checklocks:mu
 	booting int
 	// +checklocks:mu
-	queued int
+	queued int // callers for whom nothing is starting
 	// +checklocks:mu
 	busy int // leases out
 	// +checklocks:mu
 	draining bool
 	// +checklocks:mu
-	idleChanged chan struct{} // closed when busy falls to 0 while draining
+	idleChanged chan struct{} // closed when busy falls to 0
 }
 
-// line is everything of one match key.
+// line is the callers of one match key that wait, and what is done for them.
 type line struct {
 	key      lambent.MatchKey
 	fn       *lambent.Function
-	config   Config
-	idle     []*worker // most recently used last
+	supply   *supply
 	waiters  []*waiter // first come, first served
 	starting int       // containers being brought up for this line
-	workers  int       // all containers of the line that are not gone
+	workers  int       // containers that are not gone
 	retired  bool      // no longer the function's current key: nothing of it is kept
 }
 
-// supply is everything of one configuration.
+// unserved is how many of the line's callers nothing is starting for.
+func (l *line) unserved() int { return max(0, len(l.waiters)-l.starting) }
+
+// supply is the instances of one configuration that are on their way.
 type supply struct {
-	config   Config
-	warm     []*booted
+	config   placement.Configuration
+	runtime  hostinfo.Installed
 	claims   []*claim
 	booting  int
 	failures int // boots failed in a row
 	retryAt  time.Time
 }
 
-// booted is an instance with a runtime that waits for code.
-type booted struct {
-	container *host.Container
-	since     time.Time
-}
-
 // worker is a container with its function.
 type worker struct {
 	container *host.Container
 	line      *line
-	idleSince time.Time
 	gone      bool // being destroyed
 }
 
-// waiter is a caller in a line. grant takes exactly one value if the waiter is
-// still in the line, none otherwise.
+// waiter is a caller in a line. grant takes exactly one value unless the waiter
+// leaves the line before.
 type waiter struct{ grant chan grant }
 
 type grant struct {
@@ -128,8 +129,9 @@ type grant struct {
 	err   error
 }
 
-// claim is a start that waits for an instance to finish booting.
-type claim struct{ got chan *booted }
+// claim is a start that waits for an instance to be booted; it gets nil when that
+// failed.
+type claim struct{ got chan *host.Container }
 
 // Lease is a container handed to one caller for one execution. End it with
 // Release or Discard, once.
@@ -147,73 +149,42 @@ type Lease struct {
 func New(opts Options) *Pool {
 	ctx, stop := context.WithCancel(context.Background())
 	return &Pool{opts: opts, host: opts.Host, log: opts.Log, ctx: ctx, stop: stop, wake: make(chan struct{}, 1),
-		lines: map[lambent.MatchKey]*line{}, configs: map[Config]*supply{}}
-}
-
-// pooled lists the configurations of the warming pools with their targets, in a
-// fixed order, so that none starves another by chance.
-func (p *Pool) pooled() []Status {
-	var out []Status
-	seen := map[lambent.Family]bool{}
-	for _, rt := range p.opts.Runtimes {
-		if !seen[rt.Family] {
-			seen[rt.Family] = true
-			out = append(out, Status{Config: Config{Runtime: rt, EphemeralMB: lambent.MinEphemeralMB}, Target: p.opts.Targets[rt.Family]})
-		}
-	}
-	return out
-}
-
-// configOf finds what serves a function.
-func (p *Pool) configOf(fn *lambent.Function) (Config, error) {
-	rt, exact, ok := hostinfo.Match(fn.Runtime, p.opts.Runtimes)
-	switch {
-	case !ok:
-		return Config{}, &lambent.Error{Op: "find a runtime for", Resource: string(fn.Name), Kind: lambent.KindInvalid,
-			Message: fmt.Sprintf("The runtime %s of function %s is not installed on this machine; `lambent doctor` lists what was found", fn.Runtime, fn.Name)}
-	case !exact && p.opts.Strict:
-		return Config{}, &lambent.Error{Op: "find a runtime for", Resource: string(fn.Name), Kind: lambent.KindInvalid,
-			Message: fmt.Sprintf("The runtime %s of function %s is not installed on this machine, and strict_runtimes forbids %s in its place", fn.Runtime, fn.Name, rt)}
-	}
-	return Config{Runtime: rt, EphemeralMB: fn.EphemeralMB}, nil
+		lines: map[lambent.MatchKey]*line{}, workers: map[lambent.ContainerID]*worker{}, supplies: map[placement.Configuration]*supply{},
+		warm: map[placement.Configuration][]placement.Warm{}, booted: map[lambent.ContainerID]*host.Container{}}
 }
 
 // Acquire gets a container for fn: an idle one, else the first to become idle or
-// to finish starting. A failed start is reported to one caller, as the error of
-// host.Container.Load; when there is no capacity at all the error is of kind
-// KindThrottled. The wait ends early with ctx.
+// to finish starting. A start that failed by the function's fault is a
+// *StartError, told to one caller; no capacity is of kind KindThrottled. The wait
+// ends early with ctx.
 func (p *Pool) Acquire(ctx context.Context, fn *lambent.Function) (*Lease, error) {
-	key := fn.Key()
+	now := time.Now()
 	p.mu.Lock()
 	if p.draining {
 		p.mu.Unlock()
-		return nil, &lambent.Error{Op: "run", Resource: string(fn.Name), Kind: lambent.KindUnavailable, Message: "the server is shutting down"}
+		return nil, shuttingDown(fn)
 	}
-	l := p.lines[key]
-	if l == nil {
-		config, err := p.configOf(fn)
-		if err != nil {
-			p.mu.Unlock()
-			return nil, err
-		}
-		l = &line{key: key, fn: fn, config: config}
-		p.lines[key] = l
+	l, err := p.lineOf(fn)
+	if err != nil {
+		p.mu.Unlock()
+		return nil, err
 	}
-	if w := l.takeIdle(); w != nil {
+	plan := p.decide(l, p.queued, now)
+	switch plan.Action {
+	case placement.Reuse:
+		w := p.workers[plan.Container]
+		p.containers.Busy(plan.Container)
 		p.busy++
 		p.mu.Unlock()
-		return &Lease{Container: w.container, Kind: lambent.StartReuse, Reason: "an idle container of this version was at hand", pool: p, w: w}, nil
-	}
-	if p.queued >= p.opts.MaxQueue {
+		return &Lease{Container: w.container, Kind: plan.Kind(), Reason: plan.Reason(), pool: p, w: w}, nil
+	case placement.Refuse:
+		p.forgetLine(l)
 		p.mu.Unlock()
-		return nil, throttled(fn, fmt.Sprintf("%d callers wait for a container already", p.opts.MaxQueue))
+		return nil, throttled(fn, plan.Throttle, plan.Reason())
 	}
 	wt := &waiter{grant: make(chan grant, 1)}
-	l.waiters = append(l.waiters, wt)
-	p.queued++
-	if l.starting < len(l.waiters) {
-		p.startWorker(l)
-	}
+	p.change(l, func() { l.waiters = append(l.waiters, wt) })
+	p.carryOut(plan, l)
 	p.mu.Unlock()
 
 	select {
@@ -228,13 +199,85 @@ func (p *Pool) Acquire(ctx context.Context, fn *lambent.Function) (*Lease, error
 				g.lease.Release()
 			}
 		}
-		return nil, throttled(fn, "no container became free in time")
+		return nil, throttled(fn, placement.ThrottleCapacity, "no container became free in time")
 	}
 }
 
-func throttled(fn *lambent.Function, why string) error {
+// lineOf finds or makes the line of a function.
+//
+// +checklocks:p.mu
+func (p *Pool) lineOf(fn *lambent.Function) (*line, error) {
+	key := fn.Key()
+	if l := p.lines[key]; l != nil {
+		return l, nil
+	}
+	rt, err := p.runtimeOf(fn)
+	if err != nil {
+		return nil, err
+	}
+	l := &line{key: key, fn: fn, supply: p.supplyOf(rt, fn.EphemeralMB)}
+	p.lines[key] = l
+	return l, nil
+}
+
+// runtimeOf finds what serves a function.
+func (p *Pool) runtimeOf(fn *lambent.Function) (hostinfo.Installed, error) {
+	rt, exact, ok := hostinfo.Match(fn.Runtime, p.opts.Runtimes)
+	message := ""
+	switch {
+	case !ok:
+		message = fmt.Sprintf("The runtime %s of function %s is not installed on this machine; `lambent doctor` lists what was found", fn.Runtime, fn.Name)
+	case !exact && p.opts.Strict:
+		message = fmt.Sprintf("The runtime %s of function %s is not installed on this machine, and strict_runtimes forbids %s in its place", fn.Runtime, fn.Name, rt)
+	default:
+		return rt, nil
+	}
+	return rt, &lambent.Error{Op: "find a runtime for", Resource: string(fn.Name), Kind: lambent.KindInvalid, Message: message}
+}
+
+// supplyOf finds or makes the supply of a configuration.
+//
+// +checklocks:p.mu
+func (p *Pool) supplyOf(rt hostinfo.Installed, ephemeralMB int) *supply {
+	config := placement.Configuration{Family: rt.Family, Version: rt.Version, EphemeralMB: ephemeralMB}
+	s := p.supplies[config]
+	if s == nil {
+		s = &supply{config: config, runtime: rt}
+		p.supplies[config] = s
+	}
+	return s
+}
+
+// decide asks placement what to do for one more caller of a line, with so many
+// others queued.
+//
+// +checklocks:p.mu
+func (p *Pool) decide(l *line, queued int, now time.Time) placement.Plan {
+	return placement.Decide(placement.Snapshot{
+		Containers: &p.containers, Warm: p.warm,
+		Instances: p.instances, MaxInstances: p.opts.MaxInstances, Destroying: p.destroying,
+		Queued: queued, MaxQueue: p.opts.MaxQueue,
+	}, placement.Request{Key: l.key, Configuration: l.supply.config, Starting: l.starting, Waiting: len(l.waiters)}, now)
+}
+
+// change alters a line's callers or starts and keeps the count of those that
+// nothing is starting for.
+//
+// +checklocks:p.mu
+func (p *Pool) change(l *line, alter func()) {
+	before := l.unserved()
+	alter()
+	p.queued += l.unserved() - before
+	p.forgetLine(l)
+}
+
+func shuttingDown(fn *lambent.Function) error {
+	return &lambent.Error{Op: "run", Resource: string(fn.Name), Kind: lambent.KindUnavailable, Message: "the server is shutting down"}
+}
+
+func throttled(fn *lambent.Function, reason placement.Throttle, why string) error {
 	return &lambent.Error{Op: "run", Resource: string(fn.Name), Kind: lambent.KindThrottled,
-		Reason: "ConcurrentInvocationLimitExceeded", Message: "Rate Exceeded.", Err: errors.New(why)}
+		Reason: string(reason), Message: "Rate Exceeded.", Err: errors.New(why)}
 }
 
 // Release gives the container back for the next execution.
@@ -284,39 +327,33 @@ func (p *Pool) leaseEnded() {
 func (p *Pool) offer(w *worker, kind lambent.StartKind, reason string, loaded host.Loaded) {
 	l := w.line
 	if len(l.waiters) > 0 {
-		wt := l.waiters[0]
-		l.waiters = l.waiters[1:]
-		p.queued--
 		p.busy++
-		wt.grant <- grant{lease: &Lease{Container: w.container, Kind: kind, Reason: reason, Loaded: loaded, pool: p, w: w}}
+		p.grant(l, grant{lease: &Lease{Container: w.container, Kind: kind, Reason: reason, Loaded: loaded, pool: p, w: w}})
 		return
 	}
-	w.idleSince = time.Now()
-	l.idle = append(l.idle, w)
-	if len(l.idle) == 1 {
-		p.poke() // the keeper may have slept without a next expiry
+	p.containers.Idle(w.container.ID(), time.Now())
+	if _, idle := p.containers.Len(); idle == 1 {
+		p.poke() // the keeper may sleep without a next expiry
+	}
+	if p.queued > 0 {
+		p.serveQueued() // others may have it stopped to make room
 	}
 }
 
-// takeIdle takes the most recently used container, so that surplus ones expire.
-func (l *line) takeIdle() *worker {
-	n := len(l.idle)
-	if n == 0 {
-		return nil
-	}
-	w := l.idle[n-1]
-	l.idle[n-1] = nil
-	l.idle = l.idle[:n-1]
-	return w
+// grant tells the first caller of a line.
+//
+// +checklocks:p.mu
+func (p *Pool) grant(l *line, g grant) {
+	wt := l.waiters[0]
+	p.change(l, func() { l.waiters = l.waiters[1:] })
+	wt.grant <- g
 }
 
 // +checklocks:p.mu
 func (p *Pool) removeWaiter(l *line, wt *waiter) bool {
 	for k, other := range l.waiters {
 		if other == wt {
-			l.waiters = append(l.waiters[:k], l.waiters[k+1:]...)
-			p.queued--
-			p.forgetLine(l)
+			p.change(l, func() { l.waiters = append(l.waiters[:k:k], l.waiters[k+1:]...) })
 			return true
 		}
 	}
@@ -340,15 +377,10 @@ func (p *Pool) discard(w *worker) {
 		return
 	}
 	w.gone = true
-	l := w.line
-	for k, other := range l.idle {
-		if other == w {
-			l.idle = append(l.idle[:k], l.idle[k+1:]...)
-			break
-		}
-	}
-	l.workers--
-	p.forgetLine(l)
+	p.containers.Remove(w.container.ID())
+	delete(p.workers, w.container.ID())
+	w.line.workers--
+	p.forgetLine(w.line)
 	p.destroy(w.container.Instance())
 }
 
@@ -357,6 +389,7 @@ func (p *Pool) discard(w *worker) {
 //
 // +checklocks:p.mu
 func (p *Pool) destroy(i *host.Instance) {
+	p.destroying++
 	p.work.Go(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), destroyTimeout)
 		defer cancel()
@@ -365,6 +398,7 @@ func (p *Pool) destroy(i *host.Instance) {
 		}
 		p.mu.Lock()
 		defer p.mu.Unlock()
+		p.destroying--
 		p.instances--
 		p.serveQueued()
 		p.poke()

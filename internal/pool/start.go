@@ -4,84 +4,117 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"lambent"
 	"lambent/internal/host"
+	"lambent/internal/placement"
 	"lambent/internal/runtimeapi"
 )
 
-// startWorker begins to bring up one more container for a line, if the host has
-// room for its instance or a warm one is at hand. Otherwise the line's callers
-// wait for one to become free.
+// carryOut begins what a plan wants for a line in which a caller waits.
 //
 // +checklocks:p.mu
-func (p *Pool) startWorker(l *line) {
-	s := p.supply(l.config)
-	b := s.takeWarm()
-	if b == nil && !p.haveRoom() {
-		return
-	}
-	l.starting++
-	p.poke() // a warm one was taken, or a boot is needed
-	if b != nil {
-		left := len(s.warm)
+func (p *Pool) carryOut(plan placement.Plan, l *line) {
+	switch plan.Action {
+	case placement.TakeWarm:
+		c := p.takeWarm(l.supply.config)
+		p.change(l, func() { l.starting++ })
+		p.poke() // refill
+		p.work.Go(func() { p.bringUp(l, c, plan.Kind(), plan.Reason()) })
+	case placement.StartOnDemand:
+		claim := p.claim(l.supply)
+		p.change(l, func() { l.starting++ })
 		p.work.Go(func() {
-			p.bringUp(l, b, lambent.StartWarm, fmt.Sprintf("no idle container of this version; took a warm %s instance, %d left", l.config.Runtime.Family, left))
+			c, err := p.await(claim)
+			if err != nil {
+				p.startFailed(l, err)
+				return
+			}
+			p.bringUp(l, c, plan.Kind(), plan.Reason())
 		})
-		return
-	}
-	c := &claim{got: make(chan *booted, 1)}
-	s.claims = append(s.claims, c)
-	p.boot(s)
-	p.work.Go(func() {
-		select {
-		case b := <-c.got:
-			p.bringUp(l, b, lambent.StartOnDemand, fmt.Sprintf("no idle container of this version and no warm %s instance; booted one", l.config.Runtime.Family))
-		case <-p.ctx.Done():
-			p.startFailed(l, p.ctx.Err())
+	case placement.Queue:
+		switch {
+		case plan.Evict.Container != "":
+			p.discard(p.workers[plan.Evict.Container])
+		case plan.Evict.Instance != "":
+			p.evictWarm(plan.Evict.Instance)
 		}
-	})
+	}
 }
 
-// haveRoom makes sure that one more instance may be booted, at the cost of the
-// container that has been idle longest, if need be.
-//
-// +checklocks:p.mu
-func (p *Pool) haveRoom() bool {
-	if p.instances < p.opts.MaxInstances {
-		return true
-	}
-	var oldest *worker
-	for _, l := range p.lines {
-		if len(l.idle) > 0 && (oldest == nil || l.idle[0].idleSince.Before(oldest.idleSince)) {
-			oldest = l.idle[0]
-		}
-	}
-	if oldest != nil {
-		p.discard(oldest) // its end serves the queue
-		return false
-	}
-	for _, s := range p.configs { // a warm instance of another kind is worth less than a caller who waits
-		if b := s.takeWarm(); b != nil {
-			p.destroy(b.container.Instance())
-			return false
-		}
-	}
-	return false
-}
-
-// serveQueued starts containers for callers who could not be given one before.
+// serveQueued decides anew for callers whom nothing is starting for.
 //
 // +checklocks:p.mu
 func (p *Pool) serveQueued() {
-	if p.draining {
-		return
-	}
 	for _, l := range p.lines {
-		if l.starting < len(l.waiters) {
-			p.startWorker(l)
+		for p.queued > 0 && l.unserved() > 0 && !p.draining {
+			plan := p.decide(l, p.queued-1, time.Now())
+			p.carryOut(plan, l)
+			if plan.Action == placement.Queue || plan.Action == placement.Refuse {
+				return // no room for anybody: the next end of an instance comes here again
+			}
 		}
+	}
+}
+
+// takeWarm takes the instance of a configuration that has waited longest.
+//
+// +checklocks:p.mu
+func (p *Pool) takeWarm(config placement.Configuration) *host.Container {
+	warm := p.warm[config]
+	c := p.booted[warm[0].Container]
+	p.removeWarm(config, c.ID())
+	return c
+}
+
+// removeWarm takes a warm instance out, false when it is none.
+//
+// +checklocks:p.mu
+func (p *Pool) removeWarm(config placement.Configuration, id lambent.ContainerID) bool {
+	if p.booted[id] == nil {
+		return false
+	}
+	delete(p.booted, id)
+	p.warm[config] = slices.DeleteFunc(p.warm[config], func(w placement.Warm) bool { return w.Container == id })
+	return true
+}
+
+// +checklocks:p.mu
+func (p *Pool) evictWarm(id lambent.InstanceID) {
+	for config, warm := range p.warm {
+		for _, w := range warm {
+			if w.Instance == id {
+				c := p.booted[w.Container]
+				p.removeWarm(config, w.Container)
+				p.destroy(c.Instance())
+				return
+			}
+		}
+	}
+}
+
+// claim has an instance booted, of which the first to be ready is the claim's.
+//
+// +checklocks:p.mu
+func (p *Pool) claim(s *supply) *claim {
+	c := &claim{got: make(chan *host.Container, 1)}
+	s.claims = append(s.claims, c)
+	p.boot(s)
+	return c
+}
+
+// await waits for a claim.
+func (p *Pool) await(c *claim) (*host.Container, error) {
+	select {
+	case got := <-c.got:
+		if got == nil {
+			return nil, errNoInstance
+		}
+		return got, nil
+	case <-p.ctx.Done():
+		return nil, p.ctx.Err()
 	}
 }
 
@@ -90,61 +123,64 @@ func (p *Pool) serveQueued() {
 const maxTries = 3
 
 // bringUp turns a booted instance into a container of the line and offers it. An
-// instance that died meanwhile is replaced, as long as no code of the user's ran.
-func (p *Pool) bringUp(l *line, b *booted, kind lambent.StartKind, reason string) {
+// instance that dies meanwhile is replaced, as long as it was not the function
+// that ended it.
+func (p *Pool) bringUp(l *line, c *host.Container, kind lambent.StartKind, reason string) {
 	limit := p.opts.InitTimeout
 	for try := 1; ; try++ {
-		loaded, err := p.load(l.fn, b, limit)
+		loaded, err := p.load(l.fn, c, limit)
 		if err == nil {
-			p.started(l, b, kind, reason, loaded)
+			p.started(l, c, kind, reason, loaded)
 			return
 		}
-		if b == nil {
-			p.startFailed(l, err)
-			return
-		}
-		b.container.MaxMemoryUsed() // remember it: the start may be reported
-		p.mu.Lock()
-		p.destroy(b.container.Instance())
-		s := p.supply(l.config)
-		var next *booted
+		c.MaxMemoryUsed() // remember it: the start may be reported
 		fault := isFunctionsFault(err)
 		again := !fault && try < maxTries
-		if timeout, ok := errors.AsType[*host.TimeoutError](err); ok && limit == p.opts.InitTimeout && try == 1 {
+		if timeout, ok := errors.AsType[*host.TimeoutError](err); ok && timeout.Phase == "init" && limit == p.opts.InitTimeout && try == 1 {
 			// AWS: an init phase over its limit is run once more within the first
 			// invocation, under the function's own timeout.
-			limit, again = l.fn.Timeout(), timeout.Phase == "init"
+			limit, again = l.fn.Timeout(), true
 		}
-		if again = again && !p.draining; again {
-			next = s.takeWarm()
-			again = next != nil || p.haveRoom()
-		}
-		if !again {
-			p.mu.Unlock()
+		next, how := p.replace(l, c, again)
+		if next == nil {
 			if fault {
-				err = &StartError{Err: err, Container: b.container, Kind: kind, Reason: reason, Took: loaded.Init}
+				err = &StartError{Err: err, Container: c, Kind: kind, Reason: reason, Took: loaded.Init}
 			}
 			p.startFailed(l, err)
 			return
 		}
 		p.log.Warn("an instance failed while it was given its function; trying another", "function", l.fn.Name, "error", err)
-		c := &claim{got: make(chan *booted, 1)}
-		if next == nil {
-			kind, reason = lambent.StartOnDemand, fmt.Sprintf("a warm %s instance failed while it was assigned; booted another", l.config.Runtime.Family)
-			s.claims = append(s.claims, c)
-			p.boot(s)
+		reason = "instance " + string(c.Instance().ID()) + " failed while it was given its function; " + how
+		if kind != lambent.StartOnDemand {
+			kind = lambent.StartWarm
 		}
-		p.mu.Unlock()
-		if next == nil {
-			select {
-			case next = <-c.got:
-			case <-p.ctx.Done():
-				p.startFailed(l, p.ctx.Err())
-				return
-			}
-		}
-		b = next
+		c = next
 	}
+}
+
+// replace destroys an instance that failed and, if again, gets another, nil when
+// there is none to be had.
+func (p *Pool) replace(l *line, failed *host.Container, again bool) (next *host.Container, how string) {
+	p.mu.Lock()
+	p.destroy(failed.Instance())
+	switch {
+	case !again || p.draining:
+		p.mu.Unlock()
+		return nil, ""
+	case len(p.warm[l.supply.config]) > 0:
+		defer p.mu.Unlock()
+		return p.takeWarm(l.supply.config), "took another warm one"
+	case p.instances-p.destroying >= p.opts.MaxInstances:
+		p.mu.Unlock()
+		return nil, ""
+	}
+	claim := p.claim(l.supply)
+	p.mu.Unlock()
+	next, err := p.await(claim)
+	if err != nil {
+		return nil, ""
+	}
+	return next, "booted another"
 }
 
 // errNoInstance is a boot that failed.
@@ -169,14 +205,11 @@ func (e *StartError) Error() string {
 func (e *StartError) Unwrap() error { return e.Err }
 
 // load assigns the instance to the function's account and loads the code.
-func (p *Pool) load(fn *lambent.Function, b *booted, limit time.Duration) (host.Loaded, error) {
-	if b == nil {
-		return host.Loaded{}, errNoInstance
-	}
-	if err := b.container.Instance().Assign(fn.Account); err != nil {
+func (p *Pool) load(fn *lambent.Function, c *host.Container, limit time.Duration) (host.Loaded, error) {
+	if err := c.Instance().Assign(fn.Account); err != nil {
 		return host.Loaded{}, err
 	}
-	return b.container.Load(p.ctx, fn, limit)
+	return c.Load(p.ctx, fn, limit)
 }
 
 // isFunctionsFault tells the function's own failures, which another instance
@@ -191,12 +224,14 @@ func isFunctionsFault(err error) bool {
 	return errors.As(err, &initErr) || errors.As(err, &exit) || errors.As(err, &timeout) || errors.As(err, &broke)
 }
 
-func (p *Pool) started(l *line, b *booted, kind lambent.StartKind, reason string, loaded host.Loaded) {
-	w := &worker{container: b.container, line: l}
+func (p *Pool) started(l *line, c *host.Container, kind lambent.StartKind, reason string, loaded host.Loaded) {
+	w := &worker{container: c, line: l}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l.starting--
+	p.workers[c.ID()] = w
+	p.containers.Add(l.key, c.Instance().ID(), c.ID())
 	l.workers++
+	p.change(l, func() { l.starting-- })
 	p.watch(w)
 	if (l.retired || p.draining) && len(l.waiters) == 0 {
 		p.discard(w)
@@ -209,14 +244,11 @@ func (p *Pool) started(l *line, b *booted, kind lambent.StartKind, reason string
 func (p *Pool) startFailed(l *line, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	l.starting--
+	p.change(l, func() { l.starting-- })
 	if len(l.waiters) > 0 {
-		wt := l.waiters[0]
-		l.waiters = l.waiters[1:]
-		p.queued--
-		wt.grant <- grant{err: err}
+		p.grant(l, grant{err: err})
 	}
-	p.forgetLine(l)
+	p.serveQueued()
 }
 
 // watch discards a container that dies while nobody uses it. A busy one is its
@@ -228,45 +260,14 @@ func (p *Pool) watch(w *worker) {
 		<-w.container.Done() // also ends when the container is stopped
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		for _, idle := range w.line.idle {
-			if idle == w {
-				p.log.Info("an idle container ended by itself", "container", w.container.ID(), "function", w.line.key.Function)
-				p.discard(w)
-				return
-			}
+		if p.containers.Busy(w.container.ID()) { // it was idle, and is nobody's from here on
+			p.log.Info("an idle container ended by itself", "container", w.container.ID(), "function", w.line.key.Function)
+			p.discard(w)
 		}
 	})
 }
 
-// supply finds or makes the state of a configuration.
-//
-// +checklocks:p.mu
-func (p *Pool) supply(config Config) *supply {
-	s := p.configs[config]
-	if s == nil {
-		s = &supply{config: config}
-		p.configs[config] = s
-	}
-	return s
-}
-
-// takeWarm takes the instance that has waited longest and still lives. Dead ones
-// are left to their watchers.
-func (s *supply) takeWarm() *booted {
-	for k, b := range s.warm {
-		select {
-		case <-b.container.Done():
-			continue
-		default:
-		}
-		s.warm = append(s.warm[:k:k], s.warm[k+1:]...)
-		return b
-	}
-	return nil
-}
-
-// boot starts one instance of a configuration. Whoever claims first gets it, else
-// it waits warm.
+// boot starts one instance. Whoever claimed first gets it, else it waits warm.
 //
 // +checklocks:p.mu
 func (p *Pool) boot(s *supply) {
@@ -274,30 +275,35 @@ func (p *Pool) boot(s *supply) {
 	p.booting++
 	p.instances++
 	p.work.Go(func() {
-		b, inst, err := p.bootInstance(s.config)
+		c, inst, err := p.bootInstance(s)
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		defer p.poke()
 		s.booting--
 		p.booting--
-		if err != nil {
+		switch {
+		case err != nil:
 			p.bootFailed(s, inst, err)
-			return
-		}
-		s.failures = 0
-		if len(s.claims) > 0 {
-			c := s.claims[0]
-			s.claims = s.claims[1:]
-			c.got <- b
-			return
-		}
-		if p.draining {
+		case len(s.claims) > 0:
+			s.failures = 0
+			s.next() <- c
+		case p.draining:
 			p.destroy(inst)
-			return
+		default:
+			s.failures = 0
+			p.booted[c.ID()] = c
+			p.warm[s.config] = append(p.warm[s.config], placement.Warm{Instance: inst.ID(), Container: c.ID()})
+			p.work.Go(func() { p.watchWarm(s, c) })
+			p.serveQueued() // a queued caller may take it
 		}
-		s.warm = append(s.warm, b)
-		p.work.Go(func() { p.watchWarm(s, b) })
 	})
+}
+
+// next takes the first claim.
+func (s *supply) next() chan<- *host.Container {
+	c := s.claims[0]
+	s.claims = s.claims[1:]
+	return c.got
 }
 
 // bootFailed gives the failure to the first claim and lets the pool of this
@@ -311,42 +317,33 @@ func (p *Pool) bootFailed(s *supply, inst *host.Instance, err error) {
 		p.instances--
 	}
 	if p.ctx.Err() == nil {
-		p.log.Error("an instance could not be booted", "configuration", s.config.Runtime, "error", err)
+		p.log.Error("an instance could not be booted", "configuration", s.config, "error", err)
 	}
 	s.failures++
 	s.retryAt = time.Now().Add(min(time.Second<<min(s.failures-1, 5), 30*time.Second))
 	if len(s.claims) > 0 {
-		c := s.claims[0]
-		s.claims = s.claims[1:]
-		c.got <- nil
+		s.next() <- nil
 	}
 }
 
-func (p *Pool) bootInstance(config Config) (*booted, *host.Instance, error) {
+func (p *Pool) bootInstance(s *supply) (*host.Container, *host.Instance, error) {
 	ctx, cancel := context.WithTimeout(p.ctx, p.opts.BootTimeout)
 	defer cancel()
 	inst, err := p.host.Start(ctx, p.opts.InstanceMB)
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := inst.Boot(ctx, config.Runtime, config.EphemeralMB)
-	if err != nil {
-		return nil, inst, err
-	}
-	return &booted{container: c, since: time.Now()}, inst, nil
+	c, err := inst.Boot(ctx, s.runtime, s.config.EphemeralMB)
+	return c, inst, err
 }
 
 // watchWarm replaces a warm instance that dies.
-func (p *Pool) watchWarm(s *supply, b *booted) {
-	<-b.container.Done() // also ends once it was assigned and stopped
+func (p *Pool) watchWarm(s *supply, c *host.Container) {
+	<-c.Done() // also ends once it was assigned and stopped
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for k, other := range s.warm {
-		if other == b {
-			s.warm = append(s.warm[:k:k], s.warm[k+1:]...)
-			p.log.Warn("a warm instance died; booting another", "configuration", s.config.Runtime, "instance", b.container.Instance().ID())
-			p.destroy(b.container.Instance())
-			return
-		}
+	if p.removeWarm(s.config, c.ID()) {
+		p.log.Warn("a warm instance died; booting another", "configuration", s.config, "instance", c.Instance().ID())
+		p.destroy(c.Instance())
 	}
 }
