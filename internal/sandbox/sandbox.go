@@ -105,7 +105,8 @@ type Instance interface {
 	Usage() (Usage, error)
 	// Done is closed when the instance has died or was destroyed.
 	Done() <-chan struct{}
-	// Cause is why Done was closed; nil before, and after Destroy.
+	// Cause is why an instance died on its own; nil while it lives and where
+	// Destroy ended it. Destroy of a dead one leaves its cause.
 	Cause() error
 	// Destroy ends and releases everything.
 	Destroy(ctx context.Context) error
