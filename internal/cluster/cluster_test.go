@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -484,6 +485,45 @@ func TestSecurityFolderIsForItsOwnerOnly(t *testing.T) {
 	}
 }
 
+// listeners counts the sockets on which this process takes connections.
+func listeners(t *testing.T) (n int) {
+	t.Helper()
+	mine := map[string]bool{}
+	for _, fd := range must(os.ReadDir("/proc/self/fd"))(t) {
+		if target, err := os.Readlink("/proc/self/fd/" + fd.Name()); err == nil { // some are gone by now
+			mine[strings.TrimSuffix(strings.TrimPrefix(target, "socket:["), "]")] = true
+		}
+	}
+	for _, table := range []string{"tcp", "tcp6"} {
+		for line := range strings.Lines(string(must(os.ReadFile("/proc/self/net/" + table))(t))) {
+			const state, listen, inode = 3, "0A", 9
+			if f := strings.Fields(line); len(f) > inode && f[state] == listen && mine[f[inode]] {
+				n++
+			}
+		}
+	}
+	return n
+}
+
+func TestSecurityNothingListens(t *testing.T) {
+	before := listeners(t)
+	n := openNode(t, Options{Dir: t.TempDir()})
+	openBlobs(t, n, "code")
+	if after := listeners(t); after != before {
+		t.Errorf("%d sockets take connections, %d before", after, before)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0") // that they would be seen
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after := listeners(t); after != before+1 {
+		t.Errorf("a listener is not seen: %d, %d before", after, before)
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestCloseLeavesNoGoroutine(t *testing.T) {
 	before := runtime.NumGoroutine()
 	for range 3 {
@@ -537,4 +577,29 @@ func BenchmarkPut(b *testing.B) {
 			}
 		})
 	}
+}
+
+func BenchmarkBlobs(b *testing.B) {
+	blobs := openBlobs(b, openNode(b, Options{Dir: b.TempDir()}), "code")
+	data := randomBytes(1, 20<<20)
+	b.Run("put", func(b *testing.B) {
+		b.SetBytes(int64(len(data)))
+		for b.Loop() {
+			if _, err := blobs.Put(b.Context(), "a", bytes.NewReader(data)); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("get", func(b *testing.B) {
+		b.SetBytes(int64(len(data)))
+		for b.Loop() {
+			r, _, err := blobs.Get(b.Context(), "a")
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := io.Copy(io.Discard, r); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }

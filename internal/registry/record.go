@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -94,7 +95,8 @@ func decodeRecord(key string, text []byte) (*lambent.Function, extras, error) {
 		return nil, nil, &lambent.Error{Op: "read function record", Resource: key, Kind: lambent.KindInternal, Reason: "Unreadable", Err: err}
 	}
 	var rec record
-	if err := json.Unmarshal(text, &rec); err != nil {
+	extra, err := unmarshal(text, &rec)
+	if err != nil {
 		return fail(err)
 	}
 	if rec.Format < 1 || rec.Format > formatVersion {
@@ -113,17 +115,28 @@ func decodeRecord(key string, text []byte) (*lambent.Function, extras, error) {
 	if want := recordKey(fn); want != key {
 		return fail(fmt.Errorf("it belongs under %s", want))
 	}
+	return fn, extra, nil
+}
+
+// unmarshal reads a record and the fields it does not know, which few have.
+func unmarshal(text []byte, rec *record) (extras, error) {
+	strict := json.NewDecoder(bytes.NewReader(text))
+	strict.DisallowUnknownFields()
+	if err := strict.Decode(rec); err == nil && !strict.More() {
+		return nil, nil
+	}
+	*rec = record{}
+	if err := json.Unmarshal(text, rec); err != nil {
+		return nil, err
+	}
 	var all extras
 	if err := json.Unmarshal(text, &all); err != nil {
-		return fail(err)
+		return nil, err
 	}
 	for _, name := range recordFields() {
 		delete(all, name)
 	}
-	if len(all) == 0 {
-		all = nil
-	}
-	return fn, all, nil
+	return all, nil
 }
 
 // recordFields lists the names a record may have.

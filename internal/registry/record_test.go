@@ -63,7 +63,7 @@ func TestRecordsThatCannotBeReadAreErrors(t *testing.T) {
 	fn.Version = lambent.Latest
 	text := string(must(encodeRecord(fn, nil))(t))
 	for name, bad := range map[string]string{
-		"no JSON": "{", "null": "null", "other format": strings.Replace(text, `"format":1`, `"format":2`, 1), "other key": strings.Replace(text, `"hello"`, `"hullo"`, 1),
+		"no JSON": "{", "more than JSON": text + "x", "null": "null", "other format": strings.Replace(text, `"format":1`, `"format":2`, 1), "other key": strings.Replace(text, `"hello"`, `"hullo"`, 1),
 		"wrong type": strings.Replace(text, `"memory_mb":128`, `"memory_mb":"a lot"`, 1),
 	} {
 		if _, _, err := decodeRecord(recordKey(fn), []byte(bad)); err == nil || !strings.Contains(err.Error(), "hello") {
