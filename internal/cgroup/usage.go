@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Usage is what a group uses and has used. A counter whose controller is
@@ -49,6 +51,32 @@ func (g *Group) OOMKills() (int, error) {
 	}
 	n, err := keyed(b, "oom_kill")
 	return int(n), err
+}
+
+// WatchOOM gives a file that becomes readable (8 bytes) each time the group is
+// out of memory, just before the kernel picks a process to kill, and once more
+// when the group is removed. It is nil on version 2, where the kernel kills the
+// whole group by itself, and where memory is not bounded. The caller closes it.
+// (Kernel documentation, cgroup-v1/memory, "OOM Control".)
+func (g *Group) WatchOOM() (*os.File, error) {
+	dir, v := g.at(Memory)
+	if v != V1 {
+		return nil, nil
+	}
+	control, err := os.Open(filepath.Join(dir, "memory.oom_control"))
+	if err != nil {
+		return nil, fmt.Errorf("watch memory of cgroup %s: %w", g.name, err)
+	}
+	defer control.Close()
+	fd, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		return nil, fmt.Errorf("watch memory of cgroup %s: %w", g.name, err)
+	}
+	events := os.NewFile(uintptr(fd), "out of memory events")
+	if err := write(filepath.Join(dir, "cgroup.event_control"), fmt.Sprintf("%d %d", fd, control.Fd())); err != nil {
+		return nil, errors.Join(fmt.Errorf("watch memory of cgroup %s: %w", g.name, err), events.Close())
+	}
+	return events, nil
 }
 
 func (g *Group) readMemory(u *Usage) error {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/abi/linux"
@@ -301,15 +302,33 @@ func (g *guest) Destroy(ctx context.Context) error {
 	}
 }
 
+// deathNotice is how long the news of a sandbox's death may be under way: from
+// the kernel through watch, on a machine that is busy.
+const deathNotice = 2 * time.Second
+
+// diesWithin reports whether the instance is dead by then. A sandbox that ends
+// while a container in it is destroyed cannot answer; and has done what it was
+// asked for.
+func (i *instance) diesWithin(limit time.Duration) bool {
+	select {
+	case <-i.dead:
+		return true
+	case <-time.After(limit):
+		return false
+	}
+}
+
 // release ends all processes and removes all that start and Attach made.
 func (g *guest) release() error {
 	g.work.Wait()
+	i := g.instance
 	var errs []error
 	if g.box != nil {
-		errs = append(errs, destroyContainer(g.box))
+		if err := destroyContainer(g.box); err != nil && !i.diesWithin(deathNotice) {
+			errs = append(errs, err)
+		}
 	}
 	errs = append(errs, detach(g.root()), removeTree(g.dir))
-	i := g.instance
 	i.mu.Lock()
 	delete(i.containers, g.id)
 	i.mu.Unlock()

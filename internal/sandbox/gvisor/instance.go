@@ -40,6 +40,7 @@ type instance struct {
 	pid      int
 	pidfd    *os.File // of the sandbox's process
 	lifeline *os.File // its end is the sandbox's end
+	starving *os.File // readable when the group is out of memory; nil where the kernel kills all by itself
 
 	dead chan struct{}
 	gone chan struct{}
@@ -49,6 +50,8 @@ type instance struct {
 	mu sync.Mutex
 	// +checklocks:mu
 	doomed bool // somebody destroys it: no new work
+	// +checklocks:mu
+	starved bool // killed by starve
 	// +checklocks:mu
 	cause error
 	// +checklocks:mu
@@ -113,6 +116,13 @@ func (i *instance) boot(limits sandbox.Limits) error {
 	}
 	i.driver.work.Add(1)
 	go i.watch()
+	if i.starving, err = i.group.WatchOOM(); err != nil {
+		return err
+	}
+	if i.starving != nil {
+		i.driver.work.Add(1)
+		go i.starve()
+	}
 	if err := i.root.Start(conf); err != nil {
 		return fmt.Errorf("start sandbox: %w", err)
 	}
@@ -143,12 +153,33 @@ func (i *instance) watch() {
 	close(i.dead)
 }
 
+// starve kills the whole sandbox when it is out of memory. Left to itself the
+// kernel would pick one process after the other: a stub, and code of some
+// container dies with it, whoever took the memory; or a gofer, and a container
+// cannot open files any more.
+func (i *instance) starve() {
+	defer i.driver.work.Done()
+	if _, err := i.starving.Read(make([]byte, 8)); err != nil {
+		return // closed by release
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock() // keeps release from closing pidfd
+	if i.doomed {
+		return // it was the group's removal
+	}
+	i.starved = true
+	if err := killPidfd(i.pidfd); err != nil {
+		i.driver.log.Warn("kill instance that is out of memory", "instance", i.id, "err", err)
+	}
+}
+
 // why makes the cause of an end that nobody asked for.
+// +checklocks:i.mu
 func (i *instance) why(status unix.WaitStatus, err error) error {
 	e := &lambent.Error{Op: "run instance", Resource: string(i.id), Kind: lambent.KindUnavailable, Reason: "Exited"}
 	kills, killsErr := i.group.OOMKills()
 	switch {
-	case kills > 0:
+	case i.starved || kills > 0:
 		e.Reason, e.Message = "OutOfMemory", "the instance used more memory than its bound and was killed"
 	case err != nil:
 		e.Message, e.Err = "the sandbox ended, for an unknown reason", err
@@ -285,6 +316,9 @@ func (i *instance) release(ctx context.Context) error {
 	}
 	if i.root != nil {
 		errs = append(errs, destroyContainer(i.root))
+	}
+	if i.starving != nil {
+		errs = append(errs, i.starving.Close())
 	}
 	if i.group != nil {
 		errs = append(errs, i.group.Kill(ctx), i.group.Remove(ctx))

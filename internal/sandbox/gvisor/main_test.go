@@ -19,6 +19,9 @@ import (
 var built struct{ runsc, init string }
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(victimEnv); dir != "" {
+		os.Exit(victim(dir))
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "lambent-gvisor-")
 		if err != nil {
