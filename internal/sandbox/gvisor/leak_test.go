@@ -118,19 +118,21 @@ func processes(t testing.TB) []hostProcess {
 // count is what must be the same before and after.
 type count struct{ processes, zombies, mounts, netns, goroutines, descriptors int }
 
-func take(t testing.TB) count {
+// take counts what the driver in dir and this process hold.
+func take(t testing.TB, dir string) count {
 	t.Helper()
 	runtime.GC() // closes files nobody holds, were there any
 	var c count
 	spaces := map[string]bool{}
 	for _, p := range processes(t) {
-		if strings.HasPrefix(p.command, "runsc-") {
+		ours := strings.HasPrefix(p.command, "runsc-") && strings.Contains(p.command, "--root="+dir+"/")
+		if ours {
 			c.processes++
 		}
 		if p.parent == os.Getpid() && p.state == "Z" {
 			c.zombies++
 		}
-		if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", p.pid)); err == nil && strings.HasPrefix(p.command, "runsc-") {
+		if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", p.pid)); err == nil && ours {
 			spaces[ns] = true
 		}
 	}
@@ -139,7 +141,7 @@ func take(t testing.TB) count {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.mounts = strings.Count(string(mounts), "\n")
+	c.mounts = strings.Count(string(mounts), " "+dir+"/")
 	fds, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		t.Fatal(err)
@@ -210,7 +212,7 @@ func TestTwentyInstancesHoweverTheyEndLeaveNothing(t *testing.T) {
 	if err := life(0); err != nil { // what is made once
 		t.Fatal(err)
 	}
-	before := take(t)
+	before := take(t, dir)
 	for n := 1; n <= 20; n += 4 {
 		var all sync.WaitGroup
 		for k := range 4 {
@@ -225,7 +227,7 @@ func TestTwentyInstancesHoweverTheyEndLeaveNothing(t *testing.T) {
 	// A goroutine that has done all its work may still be seen for a moment.
 	var after count
 	for range 100 {
-		if after = take(t); after == before {
+		if after = take(t, dir); after == before {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)

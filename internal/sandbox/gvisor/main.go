@@ -40,9 +40,6 @@ func Main() {
 		// Before anything is allocated, and before gVisor gives up the view of
 		// the host's files. Not by environment: gVisor clears it.
 		if err := joinCgroup(os.Args); err != nil {
-			if f, e := os.OpenFile("/tmp/joinerr", os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644); e == nil {
-				fmt.Fprintln(f, os.Args[0], err)
-			}
 			fmt.Fprintln(os.Stderr, err) // /dev/null, unless somebody debugs
 			os.Exit(exitNoCgroup)
 		}
