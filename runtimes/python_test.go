@@ -4,6 +4,7 @@ import (
 	"errors"
 	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -357,6 +358,39 @@ func TestPythonWaysToEndTheProcess(t *testing.T) {
 				t.Errorf("log is %q", p.Log())
 			}
 		})
+	}
+}
+
+func TestPythonForkedChildDoesNotSpeakToTheHost(t *testing.T) {
+	t.Parallel()
+	p := python(t, `
+import os, signal
+def handler(event, context):
+    if event == "fork and answer twice":
+        pid = os.fork()
+        if pid:
+            os.waitpid(pid, 0)  # the child answers first, and then finds no host
+        return pid
+    if event == "fork":
+        pid = os.fork()
+        if pid == 0:
+            while True:
+                signal.pause()
+        return pid
+    os._exit(3)
+`)
+	for range 2 {
+		if a := call(t, p, `"fork and answer twice"`); string(a.Payload) == "0" {
+			t.Error("the child's answer came through")
+		}
+	}
+	child := decode[int](t, call(t, p, `"fork"`).Payload)
+	_, err := invoke(t, p, event(requestID, `"exit"`)) // the child lives on
+	if killErr := syscall.Kill(child, syscall.SIGKILL); killErr != nil {
+		t.Error(killErr)
+	}
+	if !errors.Is(err, runtimeapi.ErrClosed) {
+		t.Errorf("got %v", err)
 	}
 }
 

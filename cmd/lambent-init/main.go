@@ -10,6 +10,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"runtime"
 )
 
 // The exit statuses of lambent-init itself. `serve` otherwise ends as its
@@ -23,6 +24,9 @@ const (
 func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
+	// One event at a time needs one processor; waking further threads for it is
+	// what costs most inside a sandbox.
+	runtime.GOMAXPROCS(1)
 	if len(args) != 1 {
 		fmt.Fprintln(os.Stderr, "usage: lambent-init pause|serve")
 		return exitUsage

@@ -568,3 +568,32 @@ func TestEveryStateHasANameAndAWayOut(t *testing.T) {
 		t.Error("states beyond the last")
 	}
 }
+
+func TestInvokeAllocatesOnlyTheAnswer(t *testing.T) {
+	s, far, _ := readySession(t)
+	answer := frame.AppendHeader(frame.AppendFrame(nil, frame.Response, []byte(`{"some":"answer"}`), "1"), frame.Ready, 0)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		buf := make([]byte, 4096)
+		for {
+			if _, err := far.Read(buf); err != nil {
+				return
+			}
+			if _, err := far.Write(answer); err != nil {
+				return
+			}
+		}
+	}()
+	e := event("1", `{"some":"event"}`)
+	allocs := testing.AllocsPerRun(200, func() {
+		if _, err := s.Invoke(t.Context(), e); err != nil {
+			t.Error(err)
+		}
+	})
+	if allocs > 1 {
+		t.Errorf("%v allocations a call", allocs)
+	}
+	_ = s.Close()
+	<-done
+}

@@ -421,6 +421,14 @@ def work(host, handler, assignment, body):
         host.send(RESPONSE, (head["id"],), answer, ready=True)
 
 
+def forget_host():
+    """Take the host's connection from a forked child: it is not the child's to
+    answer on, and while a child holds it the host cannot see our end."""
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, HOST_FD, inheritable=False)
+    os.close(null)
+
+
 def warm_up():
     """Do what the first function would otherwise wait for."""
     _encode(_loads('{"warm": ["up", 1, null, "\\u00e9"]}'))
@@ -433,6 +441,7 @@ def warm_up():
 
 def main():
     os.set_inheritable(HOST_FD, False)
+    os.register_at_fork(after_in_child=forget_host)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     warm_up()
