@@ -45,7 +45,7 @@ func (g *Group) OOMKills() (int, error) {
 	case V2:
 		file = "memory.events"
 	}
-	b, err := os.ReadFile(filepath.Join(dir, file))
+	b, err := read(filepath.Join(dir, file))
 	if err != nil {
 		return 0, fmt.Errorf("read memory kills of cgroup %s: %w", g.name, err)
 	}
@@ -84,7 +84,7 @@ func (g *Group) readMemory(u *Usage) error {
 	if v == 0 {
 		return nil
 	}
-	stat, err := os.ReadFile(filepath.Join(dir, "memory.stat"))
+	stat, err := read(filepath.Join(dir, "memory.stat"))
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func (g *Group) readCPU(u *Usage) error {
 		u.CPUTime = time.Duration(n)
 		return err
 	case V2:
-		b, err := os.ReadFile(filepath.Join(dir, "cpu.stat"))
+		b, err := read(filepath.Join(dir, "cpu.stat"))
 		if err != nil {
 			return err
 		}
@@ -126,7 +126,7 @@ func (g *Group) readCPU(u *Usage) error {
 
 // number reads a file of one number; 0 where the kernel has no such file.
 func number(path string) (int64, error) {
-	b, err := os.ReadFile(path)
+	b, err := read(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return 0, nil
 	}
