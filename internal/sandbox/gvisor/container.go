@@ -146,6 +146,8 @@ func (g *guest) start(spec sandbox.ContainerSpec) error {
 	if err := writeBundle(bundle, description, g.instance.group.ProcsFiles()); err != nil {
 		return err
 	}
+	g.instance.driver.forking.Lock()
+	defer g.instance.driver.forking.Unlock()
 	if g.box, err = container.New(g.conf, container.Args{ID: string(g.id), Spec: description, BundleDir: bundle}); err != nil {
 		return fmt.Errorf("make container in sandbox: %w", err)
 	}

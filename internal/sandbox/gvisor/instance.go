@@ -104,9 +104,11 @@ func (i *instance) boot(limits sandbox.Limits) error {
 	}
 	defer inside.Close()
 	i.lifeline = ours
+	i.driver.forking.Lock()
 	i.root, err = container.New(conf, container.Args{
 		ID: string(i.id), Spec: spec, BundleDir: bundle, PassFiles: map[int]*os.File{3: inside},
 	})
+	i.driver.forking.Unlock()
 	if err != nil {
 		return fmt.Errorf("make sandbox: %w", err)
 	}
