@@ -1,13 +1,10 @@
 package cluster
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"os"
 	"path/filepath"
@@ -74,7 +71,7 @@ func must[T any](v T, err error) func(t testing.TB) T {
 }
 
 func TestRecordsKeepTheirRevisions(t *testing.T) {
-	b := openBucket(t, openNode(t, Options{Dir: t.TempDir()}), "records")
+	b := openBucket(t, openNode(t, Options{Dir: t.TempDir(), Sync: SyncSometime}), "records")
 	ctx := t.Context()
 	_, err := b.Get(ctx, "a")
 	wantKind(t, err, lambent.KindNotFound)
@@ -109,7 +106,7 @@ func TestRecordsKeepTheirRevisions(t *testing.T) {
 }
 
 func TestAllVisitsWhatIsThereAndNothingElse(t *testing.T) {
-	n := openNode(t, Options{Dir: t.TempDir()})
+	n := openNode(t, Options{Dir: t.TempDir(), Sync: SyncSometime})
 	b, other := openBucket(t, n, "records"), openBucket(t, n, "others")
 	ctx := t.Context()
 	visit := func() (keys []string) {
@@ -139,7 +136,7 @@ func TestAllVisitsWhatIsThereAndNothingElse(t *testing.T) {
 }
 
 func TestWatchTellsWhatIsThereAndThenEveryChange(t *testing.T) {
-	b := openBucket(t, openNode(t, Options{Dir: t.TempDir()}), "records")
+	b := openBucket(t, openNode(t, Options{Dir: t.TempDir(), Sync: SyncSometime}), "records")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	must(b.Put(ctx, "a", []byte("1")))(t)
 	seen := make(chan string)
@@ -252,149 +249,8 @@ func FuzzKey(f *testing.F) {
 	})
 }
 
-// randomBytes are the same for the same seed.
-func randomBytes(seed byte, n int) []byte {
-	data := make([]byte, n)
-	_, _ = rand.NewChaCha8([32]byte{seed}).Read(data) // never fails
-	return data
-}
-
-func TestBlobsAreReadAsTheyWereWritten(t *testing.T) {
-	dir := t.TempDir()
-	n := openNode(t, Options{Dir: dir})
-	b := openBlobs(t, n, "code")
-	ctx := t.Context()
-	blobs := map[string][]byte{
-		Key("empty"): {}, Key("small"): []byte("x"), Key("exact"): randomBytes(1, chunkBytes), Key("ends/with+odd="): randomBytes(2, 2*chunkBytes+17),
-	}
-	for key, data := range blobs {
-		if size := must(b.Put(ctx, key, bytes.NewReader(data)))(t); size != int64(len(data)) {
-			t.Errorf("%s: wrote %d bytes of %d", key, size, len(data))
-		}
-	}
-	check := func(b *Blobs) {
-		t.Helper()
-		for key, data := range blobs {
-			r, size, err := b.Get(ctx, key)
-			if err != nil {
-				t.Fatal(err)
-			}
-			got := must(io.ReadAll(r))(t)
-			if size != int64(len(data)) || !bytes.Equal(got, data) {
-				t.Errorf("%s: %d bytes that differ", key, len(got))
-			}
-			if err := r.Close(); err != nil {
-				t.Error(err)
-			}
-			if _, err := r.Read(make([]byte, 1)); !errors.Is(err, io.ErrClosedPipe) {
-				t.Errorf("after Close, Read says %v", err)
-			}
-		}
-		if keys := must(b.Keys(ctx))(t); len(keys) != len(blobs) {
-			t.Errorf("keys %v", keys)
-		}
-	}
-	check(b)
-	blobs[Key("small")] = []byte("replaced")
-	must(b.Put(ctx, Key("small"), strings.NewReader("replaced")))(t)
-	check(b)
-	if err := n.Close(); err != nil {
-		t.Fatal(err)
-	}
-	b = openBlobs(t, openNode(t, Options{Dir: dir}), "code")
-	check(b)
-
-	for key := range blobs {
-		for range 2 { // the second time there is none, which is no error
-			if err := b.Delete(ctx, key); err != nil {
-				t.Error(err)
-			}
-		}
-		if there := must(b.Exists(ctx, key))(t); there {
-			t.Errorf("%s is still there", key)
-		}
-		_, _, err := b.Get(ctx, key)
-		wantKind(t, err, lambent.KindNotFound)
-	}
-	if info := must(b.chunks.Info(ctx))(t); info.State.Msgs != 0 {
-		t.Errorf("%d chunks are left", info.State.Msgs)
-	}
-}
-
-// brokenReader gives some bytes and then an error.
-type brokenReader struct{ left int }
-
-var errBroken = errors.New("the source broke")
-
-func (r *brokenReader) Read(p []byte) (int, error) {
-	if r.left == 0 {
-		return 0, errBroken
-	}
-	n := min(len(p), r.left)
-	r.left -= n
-	return n, nil
-}
-
-func TestFailedPutLeavesTheOldBlobAndNoChunks(t *testing.T) {
-	b := openBlobs(t, openNode(t, Options{Dir: t.TempDir()}), "code")
-	ctx := t.Context()
-	must(b.Put(ctx, "a", strings.NewReader("old")))(t)
-	_, err := b.Put(ctx, "a", &brokenReader{left: chunkBytes + 5})
-	if !errors.Is(err, errBroken) {
-		t.Errorf("Put returned %v", err)
-	}
-	r, _, err := b.Get(ctx, "a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := must(io.ReadAll(r))(t); string(got) != "old" {
-		t.Errorf("got %q", got)
-	}
-	if info := must(b.chunks.Info(ctx))(t); info.State.Msgs != 1 {
-		t.Errorf("%d chunks", info.State.Msgs)
-	}
-}
-
-func TestUnfinishedWritesAreSweptAtOpen(t *testing.T) {
-	n := openNode(t, Options{Dir: t.TempDir()})
-	b := openBlobs(t, n, "code")
-	must(b.Put(t.Context(), "a", strings.NewReader("kept")))(t)
-	for range 3 {
-		must(b.js.Publish(t.Context(), b.subject("UNFINISHED"), []byte("chunk")))(t)
-	}
-	b = openBlobs(t, n, "code")
-	if info := must(b.chunks.Info(t.Context()))(t); info.State.Msgs != 1 {
-		t.Errorf("%d chunks", info.State.Msgs)
-	}
-}
-
-func TestDamagedBlobsAreNotHandedOut(t *testing.T) {
-	b := openBlobs(t, openNode(t, Options{Dir: t.TempDir()}), "code")
-	ctx := t.Context()
-	read := func() error {
-		r, _, err := b.Get(ctx, "a")
-		if err != nil {
-			return err
-		}
-		_, err = io.ReadAll(r)
-		return err
-	}
-	must(b.Put(ctx, "a", bytes.NewReader(randomBytes(1, 2*chunkBytes))))(t)
-	info := must(b.chunks.Info(ctx))(t)
-	if err := b.chunks.DeleteMsg(ctx, info.State.LastSeq); err != nil {
-		t.Fatal(err)
-	}
-	wantKind(t, read(), lambent.KindInternal)
-
-	h := must(b.head(ctx, "a"))(t)
-	must(b.js.Publish(ctx, b.subject(h.Upload), randomBytes(2, chunkBytes)))(t)
-	wantKind(t, read(), lambent.KindInternal)
-	must(b.js.Publish(ctx, b.subject(h.Upload), randomBytes(2, chunkBytes)))(t)
-	wantKind(t, read(), lambent.KindInternal)
-}
-
 func TestFullDiskRefusesBlobsFirstAndRecordsBeforeItIsTooLate(t *testing.T) {
-	n := openNode(t, Options{Dir: t.TempDir()})
+	n := openNode(t, Options{Dir: t.TempDir(), Sync: SyncSometime})
 	b, blobs := openBucket(t, n, "records"), openBlobs(t, n, "code")
 	must(b.Put(t.Context(), "a", nil))(t)
 	n.free = func(string) (int64, error) { return blobReserve - 1, nil }
@@ -436,7 +292,7 @@ func TestSecondServerOnAFolderIsToldWhoHasIt(t *testing.T) {
 }
 
 func TestNodeThatIsNotOpenSaysSo(t *testing.T) {
-	n := New(Options{Dir: t.TempDir()})
+	n := New(Options{Dir: t.TempDir(), Sync: SyncSometime})
 	if err := n.Close(); err != nil {
 		t.Errorf("Close before Open: %v", err)
 	}
@@ -507,7 +363,7 @@ func listeners(t *testing.T) (n int) {
 
 func TestSecurityNothingListens(t *testing.T) {
 	before := listeners(t)
-	n := openNode(t, Options{Dir: t.TempDir()})
+	n := openNode(t, Options{Dir: t.TempDir(), Sync: SyncSometime})
 	openBlobs(t, n, "code")
 	if after := listeners(t); after != before {
 		t.Errorf("%d sockets take connections, %d before", after, before)
@@ -577,29 +433,4 @@ func BenchmarkPut(b *testing.B) {
 			}
 		})
 	}
-}
-
-func BenchmarkBlobs(b *testing.B) {
-	blobs := openBlobs(b, openNode(b, Options{Dir: b.TempDir()}), "code")
-	data := randomBytes(1, 20<<20)
-	b.Run("put", func(b *testing.B) {
-		b.SetBytes(int64(len(data)))
-		for b.Loop() {
-			if _, err := blobs.Put(b.Context(), "a", bytes.NewReader(data)); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run("get", func(b *testing.B) {
-		b.SetBytes(int64(len(data)))
-		for b.Loop() {
-			r, _, err := blobs.Get(b.Context(), "a")
-			if err != nil {
-				b.Fatal(err)
-			}
-			if _, err := io.Copy(io.Discard, r); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
 }
