@@ -18,7 +18,7 @@ var initbin embed.FS
 // Options configures New.
 type Options struct {
 	// Dir is the driver's own folder: absolute, on a disk with room for every
-	// /tmp, and short (a socket's name below it must fit the kernel's 107 bytes).
+	// /tmp.
 	Dir string
 	// Executable is run as gVisor: its main must call Main first. Empty is this
 	// process's own.
@@ -52,10 +52,6 @@ func (o *Options) validate() error {
 	if !filepath.IsAbs(o.Dir) || filepath.Clean(o.Dir) != o.Dir || o.Dir == "/" {
 		return o.invalid(fmt.Sprintf("Dir %q is not a clean absolute path below the root", o.Dir))
 	}
-	// The longest name gVisor makes: a control socket with an instance's id.
-	if n := len(stateDir(o.Dir)) + len("/runsc-.sock") + longestID; n > 107 {
-		return o.invalid(fmt.Sprintf("Dir %q is %d characters too long for the names of sockets in it: choose a shorter path", o.Dir, n-107))
-	}
 	for _, d := range o.ReadOnly {
 		if !filepath.IsAbs(d) || filepath.Clean(d) != d || d == "/" {
 			return o.invalid(fmt.Sprintf("ReadOnly folder %q is not a clean absolute path below the root", d))
@@ -86,10 +82,21 @@ func (o *Options) initBinary() ([]byte, error) {
 
 // The folders below Options.Dir.
 func runDir(dir string) string     { return filepath.Join(dir, "run") }
-func stateDir(dir string) string   { return filepath.Join(dir, "run", "s") }
 func baseDir(dir string) string    { return filepath.Join(dir, "run", "base") }
 func emptyDir(dir string) string   { return filepath.Join(dir, "run", "empty") }
 func scratchDir(dir string) string { return filepath.Join(dir, "scratch") }
 func instancesDir(dir string) string {
 	return filepath.Join(dir, "run", "i")
+}
+
+// stateDir is where gVisor keeps its control sockets. A socket's path must fit
+// the kernel's 107 bytes (unix(7)), which a data folder deep in a home would
+// break: then it is a folder of its own in /run, which only root can write to,
+// with a name that the next process on dir finds again.
+func stateDir(dir string) string {
+	const longest = 107 - len("/runsc-.sock") - longestID
+	if p := filepath.Join(runDir(dir), "s"); len(p) <= longest {
+		return p
+	}
+	return "/run/lambent-" + treeName(dir)
 }

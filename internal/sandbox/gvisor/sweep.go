@@ -36,10 +36,12 @@ func (d *Driver) sweep(ctx context.Context) (int, error) {
 		// with it; the groups did not.
 		found = max(found, groups)
 	}
-	if err := detachAll(d.opts.Dir); err != nil {
-		return 0, err
+	for _, p := range []string{d.opts.Dir, stateDir(d.opts.Dir)} {
+		if err := detachAll(p); err != nil {
+			return 0, err
+		}
 	}
-	for _, p := range []string{runDir(d.opts.Dir), scratchDir(d.opts.Dir)} {
+	for _, p := range []string{runDir(d.opts.Dir), scratchDir(d.opts.Dir), stateDir(d.opts.Dir)} {
 		if err := removeTree(p); err != nil {
 			return 0, err
 		}
