@@ -33,7 +33,9 @@ type Bootstrap struct {
 // cmd/lambent-init instead.
 func Bootstraps() []Bootstrap {
 	return []Bootstrap{
-		{Family: lambent.FamilyNode, File: "bootstrap.cjs", source: nodeSource},
+		// The young generation grows to three times this, in MB. V8 would take 16,
+		// which is most of what a function of 128 MB has left.
+		{Family: lambent.FamilyNode, File: "bootstrap.cjs", source: nodeSource, flags: []string{"--max-semi-space-size=8"}},
 		// -I: no PYTHON* variable, no user's site, nothing of the bootstrap's own
 		// folder on the path. -S: nor the host's site-packages. -B: no bytecode
 		// written; there is nowhere to. -X utf8: whatever the locale.
