@@ -79,7 +79,9 @@ func (c *Container) lastWords() string {
 	return ""
 }
 
-// MaxMemoryUsed is the most memory, in MB, that the container was seen to use.
+// MaxMemoryUsed is the most memory, in MB, that the container was seen to use. A
+// function that was ended for its memory may have had a little more, since the
+// instance's wall stands behind its own: as on AWS, its size is what is told.
 func (c *Container) MaxMemoryUsed() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -90,7 +92,11 @@ func (c *Container) MaxMemoryUsed() int {
 			c.log.maxMemory = max(c.log.maxMemory, usage.MemoryBytes)
 		}
 	}
-	return int((c.log.maxMemory + 1<<20 - 1) >> 20)
+	used := int((c.log.maxMemory + 1<<20 - 1) >> 20)
+	if c.fn != nil {
+		used = min(used, c.fn.MemoryMB)
+	}
+	return used
 }
 
 // memorySampling is how often the memory counter is read at most: reading it
