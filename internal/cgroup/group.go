@@ -22,11 +22,16 @@ type Group struct {
 	tree *Tree
 	dirs []string // one for each of the tree's
 
+	// What the kernel was told last, so as not to tell it again; 0 is no bound.
 	mu sync.Mutex
 	// +checklocks:mu
-	burst int64 // µs of CPU time that may be saved up now
+	memory int64 // bytes
 	// +checklocks:mu
-	quota int64 // µs of CPU time a period now; 0 while there is no bound
+	quota int64 // µs of CPU time a period
+	// +checklocks:mu
+	burst int64 // µs of CPU time that may be saved up
+	// +checklocks:mu
+	pids int
 }
 
 // New makes a group with no bounds and nothing in it. name is as
@@ -99,6 +104,11 @@ func (g *Group) Join(pid int) error {
 // within a bound. Lowering it below what is used makes the kernel reclaim, and
 // fails (version 1: EBUSY) or kills (version 2) if it cannot.
 func (g *Group) SetMemory(bytes int64) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if bytes == g.memory {
+		return nil
+	}
 	dir, v := g.at(Memory)
 	var err error
 	switch v {
@@ -110,6 +120,7 @@ func (g *Group) SetMemory(bytes int64) error {
 	if err != nil {
 		return fmt.Errorf("bound memory of cgroup %s to %d bytes: %w", g.name, bytes, err)
 	}
+	g.memory = bytes
 	return nil
 }
 
@@ -171,6 +182,9 @@ func (g *Group) SetCPU(cpus float64) error {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if quota == g.quota {
+		return nil
+	}
 	if err := g.setQuota(dir, v, quota); err != nil {
 		return fmt.Errorf("bound CPU of cgroup %s to %v CPUs: %w", g.name, cpus, err)
 	}
@@ -224,8 +238,10 @@ func (g *Group) setQuota(dir string, v Version, quota int64) error {
 // SetPids bounds how many processes and threads the group may have; 0 is no
 // bound.
 func (g *Group) SetPids(n int) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
 	dir, v := g.at(Pids)
-	if v == 0 {
+	if v == 0 || n == g.pids {
 		return nil
 	}
 	value := "max"
@@ -235,6 +251,7 @@ func (g *Group) SetPids(n int) error {
 	if err := write(filepath.Join(dir, "pids.max"), value); err != nil {
 		return fmt.Errorf("bound processes of cgroup %s to %d: %w", g.name, n, err)
 	}
+	g.pids = n
 	return nil
 }
 

@@ -190,6 +190,22 @@ s.on('data', () => { b = Buffer.alloc(100 << 20, 1); s.write('taken\n') }); s.wr
 	}
 }
 
+func TestWhatIsWrittenToTmpTakesNoMemory(t *testing.T) {
+	d := openDriver(t)
+	i := startInstance(t, d, "i-1", sandbox.Limits{MemoryMB: 64})
+	c, err := i.NewContainer(t.Context(), sandbox.ContainerSpec{ID: "c-1", EphemeralMB: 512})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out, exit := run(t, c, "/bin/dd", "if=/dev/zero", "of=/tmp/x", "bs=1M", "count=400"); exit.Code != 0 || exit.Signal != 0 {
+		t.Errorf("%s, %+v, %v", out, exit, i.Cause())
+	}
+	u, err := i.Usage()
+	if err != nil || u.MemoryBytes > 32<<20 {
+		t.Errorf("%+v, %v", u, err)
+	}
+}
+
 func TestACPULimitHoldsAtOnce(t *testing.T) {
 	d := openDriver(t)
 	if !d.Capabilities().CPULimits {
