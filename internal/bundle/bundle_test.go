@@ -439,69 +439,6 @@ func TestUnpackOfOneTreeByManyMakesOne(t *testing.T) {
 	}
 }
 
-func FuzzInspectAndUnpack(f *testing.F) {
-	const limit = 4096
-	f.Add(zipOf(f, file0("a/b", "data"), link("l", "a/b"), entry{name: "x", mode: 0o755, data: "#!"}))
-	f.Add(zipOf(f, file0("../a", "x"), link("l", "../../etc")))
-	f.Add(zipOf(f, link("l", "."), file0("l/x", "y")))
-	f.Add(zipOf(f, file0("big", strings.Repeat("z", 5000))))
-	f.Add(patchSize(zipOf(f, file0("big", strings.Repeat("z", 5000))), 3))
-	f.Fuzz(func(t *testing.T, pkg []byte) {
-		_, inspectErr := inspect(pkg, limit)
-		parent := t.TempDir()
-		inner := filepath.Join(parent, "inner")
-		if err := os.Mkdir(inner, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		out := filepath.Join(inner, "out")
-		m, err := Unpack(t.Context(), pkg, out, limit)
-		if (err == nil) != (inspectErr == nil) {
-			t.Fatalf("Inspect says %v, Unpack %v", inspectErr, err)
-		}
-		if got := names(t, parent); len(got) != 1 {
-			t.Fatalf("wrote outside: %v", got)
-		}
-		if err != nil {
-			if got := names(t, inner); len(got) != 0 {
-				t.Fatalf("left behind %v after %v", got, err)
-			}
-			return
-		}
-		checkTree(t, out, m, limit)
-	})
-}
-
-// checkTree asserts what every unpacked tree has: bounded size, no surprising
-// modes or kinds, and no link that leaves.
-func checkTree(t *testing.T, out string, m Manifest, limit int64) {
-	var size int64
-	err := filepath.WalkDir(out, func(p string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		switch mode := info.Mode(); {
-		case mode.IsRegular() && (mode == 0o644 || mode == 0o755), mode.Type() == fs.ModeSymlink:
-			size += info.Size()
-		case mode == fs.ModeDir|0o755:
-		default:
-			t.Errorf("%s has mode %v", p, mode)
-		}
-		if info.Mode().Type() == fs.ModeSymlink {
-			if real, err := filepath.EvalSymlinks(p); err == nil && real != out && !strings.HasPrefix(real, out+"/") {
-				t.Errorf("%s leads to %s", p, real)
-			}
-		}
-		return nil
-	})
-	if err != nil || size != m.Size || size > limit {
-		t.Errorf("size %d, manifest %d, limit %d, %v", size, m.Size, limit, err)
-	}
-}
-
 func BenchmarkInspect(b *testing.B) {
 	r := rand.NewChaCha8([32]byte{})
 	es := make([]entry, 100)
