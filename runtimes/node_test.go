@@ -3,6 +3,9 @@ package runtimes_test
 import (
 	"encoding/json"
 	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strings"
 	"testing"
@@ -394,6 +397,28 @@ func TestSecurityNodeUserCodeOnTheHostsDescriptorHarmsOnlyItself(t *testing.T) {
 			}
 			<-p.Done()
 		})
+	}
+}
+
+// Between events the process stands still, so it cannot notice that a server has
+// closed a connection it keeps. It must hear of that before it works on the next
+// event, or that event's request goes out on a dead connection.
+func TestNodeHearsOfItsSocketsBeforeTheNextEvent(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "hello") }))
+	defer srv.Close()
+	p := node(t, `const http = require("http"); const agent = new http.Agent({keepAlive: true});
+		exports.handler = async (url) => new Promise((ok, no) => {
+			http.get(url, {agent}, (r) => { r.resume(); r.on("end", () => ok(r.req.reusedSocket)); }).on("error", no);
+		});`)
+	url := `"` + srv.URL + `"`
+	if a := call(t, p, url); string(a.Payload) != "false" {
+		t.Fatalf("got %q %s", a.ErrorType, a.Payload)
+	}
+	srv.CloseClientConnections()
+	<-time.After(100 * time.Millisecond) // the bootstrap looks after a wait of 50 ms and more
+	if a := call(t, p, url); string(a.Payload) != "false" {
+		t.Errorf("got %q %s", a.ErrorType, a.Payload)
 	}
 }
 

@@ -6,6 +6,13 @@
 // 0 and the log as 1 and 2; what is spoken on 3 is package
 // internal/runtimeapi/frame. Files that a function brings with it are at
 // /var/task, never beside the bootstrap.
+//
+// What follows from starting before the function is known, and differs from AWS:
+// options that an interpreter reads when it starts (NODE_OPTIONS,
+// PYTHONOPTIMIZE, AWS_LAMBDA_EXEC_WRAPPER) have no effect; the heap of Node is
+// not sized by the function's memory. No AWS SDK comes with the runtimes. And
+// between events a Node process waits in one system call, so its own signal
+// handlers run with the next event.
 package runtimes
 
 import (

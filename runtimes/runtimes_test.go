@@ -52,6 +52,11 @@ func start(t testing.TB, family lambent.Family) *runtimetest.Process {
 // assign gives the process a function.
 func assign(t testing.TB, p *runtimetest.Process, code function, handler string, env map[string]string) error {
 	t.Helper()
+	return p.Assign(t.Context(), assignment(t, code, handler, env))
+}
+
+func assignment(t testing.TB, code function, handler string, env map[string]string) *runtimeapi.Assignment {
+	t.Helper()
 	root := t.TempDir()
 	for name, text := range code {
 		path := filepath.Join(root, name)
@@ -66,11 +71,11 @@ func assign(t testing.TB, p *runtimetest.Process, code function, handler string,
 	for k, v := range env {
 		all[k] = v
 	}
-	return p.Assign(t.Context(), &runtimeapi.Assignment{
+	return &runtimeapi.Assignment{
 		Handler: handler, Env: all, TaskRoot: root, FunctionName: "fn", Version: "$LATEST",
 		FunctionARN: arn, Account: "000000000000", Region: "eu-west-1", MemoryMB: 128,
 		LogGroup: "/aws/lambda/fn", LogStream: "2026/01/02/[$LATEST]0123456789abcdef",
-	})
+	}
 }
 
 const arn = "arn:aws:lambda:eu-west-1:000000000000:function:fn"
@@ -200,6 +205,40 @@ func TestProcessThatDiesInTheMiddleOfAnEventIsClosed(t *testing.T) {
 			}
 			if st := p.Wait(); st.ExitCode() != 7 {
 				t.Errorf("it ended with %s; log: %s", st, p.Log())
+			}
+		})
+	}
+}
+
+func TestSecurityProcessThatIsRootBecomesTheUserItIsTold(t *testing.T) {
+	codes := map[lambent.Family]function{
+		lambent.FamilyNode:   {"index.js": `exports.handler = async () => [process.getuid(), process.geteuid(), process.getgid(), process.getgroups()];`},
+		lambent.FamilyPython: {"index.py": "import os\ndef handler(event, context):\n    return [os.getuid(), os.geteuid(), os.getgid(), os.getgroups()]\n"},
+	}
+	want := "[65534,65534,65533,[]]"
+	if os.Getuid() != 0 { // it keeps the user it has
+		groups, err := os.Getgroups()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = strings.ReplaceAll(fmt.Sprintf("[%d,%d,%d,%v]", os.Getuid(), os.Geteuid(), os.Getgid(), groups), " ", ",")
+	}
+	for family, code := range codes {
+		t.Run(string(family), func(t *testing.T) {
+			t.Parallel()
+			p := start(t, family)
+			a := assignment(t, code, "index.handler", nil)
+			a.User = &runtimeapi.User{UID: 65534, GID: 65533}
+			for _, dir := range []string{a.TaskRoot, filepath.Dir(a.TaskRoot)} { // for anybody to read
+				if err := os.Chmod(dir, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := p.Assign(t.Context(), a); err != nil {
+				t.Fatal(err)
+			}
+			if got := strings.ReplaceAll(string(call(t, p, `{}`).Payload), " ", ""); got != want && got != strings.Replace(want, "[]", "[65533]", 1) {
+				t.Errorf("got %s, want %s", got, want)
 			}
 		})
 	}
