@@ -193,6 +193,37 @@ func TestReadingThatStallsIsAnErrorButWaitingForChangesIsNot(t *testing.T) {
 	})
 }
 
+func TestLostConnectionIsMadeAgain(t *testing.T) {
+	n := openNode(t, Options{Dir: t.TempDir(), Sync: SyncSometime})
+	b := openBucket(t, n, "records")
+	ctx, cancel := context.WithCancel(t.Context())
+	seen := make(chan string, 10)
+	done := make(chan error)
+	go func() { done <- b.Watch(ctx, func(e Entry) error { seen <- e.Key; return nil }) }()
+	<-seen // the end of what is stored: nothing
+	for i := range 3 {
+		if err := connectionOf(n).ForceReconnect(); err != nil {
+			t.Fatal(err)
+		}
+		key := fmt.Sprintf("k%d", i)
+		must(b.Put(t.Context(), key, nil))(t)
+		must(b.Get(t.Context(), key))(t)
+		if got := <-seen; got != key {
+			t.Errorf("the watcher saw %q, want %q", got, key)
+		}
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+}
+
+func connectionOf(n *Node) *nats.Conn {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.conn
+}
+
 func TestDeletedKeysAreForgottenInTime(t *testing.T) {
 	n := openNode(t, Options{Dir: t.TempDir(), MarkerTTL: time.Second})
 	b := openBucket(t, n, "records")

@@ -64,6 +64,11 @@ const (
 	blobReserve   = 64 << 20
 )
 
+// reconnectWait is between attempts to connect again, as after a machine slept
+// for so long that server and client gave each other up. It is all in process,
+// so there is nobody to spare.
+const reconnectWait = 50 * time.Millisecond
+
 // startLimit bounds the wait for the server to take connections, which it does
 // as soon as it has read its data.
 const startLimit = 10 * time.Second
@@ -148,7 +153,7 @@ func (n *Node) start(ctx context.Context, store string) error {
 	if n.damage, err = n.checkRecovered(before, copies); err != nil {
 		return err
 	}
-	n.conn, err = nats.Connect(nats.DefaultURL, nats.InProcessServer(n.server), nats.Name("lambent"), nats.MaxReconnects(-1),
+	n.conn, err = nats.Connect(nats.DefaultURL, nats.InProcessServer(n.server), nats.Name("lambent"), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { n.log.Warnf("connection: %v", err) }))
 	if err != nil {
 		return fmt.Errorf("connect to jetstream in process: %w", err)
