@@ -154,6 +154,17 @@ func TestNodeErrors(t *testing.T) {
 	}
 }
 
+func TestNodeStreamOverTheLimitIsTold(t *testing.T) {
+	t.Parallel()
+	p := node(t, `exports.handler = awslambda.streamifyResponse(async (n, s) => { for (let i = 0; i < n; i++) s.write(Buffer.alloc(1e6)); s.end(); });`)
+	if a := call(t, p, `7`); a.ErrorType != "Function.ResponseSizeTooLarge" {
+		t.Errorf("got %q and %d bytes", a.ErrorType, len(a.Payload))
+	}
+	if a := call(t, p, `6`); a.ErrorType != "" || len(a.Payload) != 6e6 {
+		t.Errorf("got %q and %d bytes", a.ErrorType, len(a.Payload))
+	}
+}
+
 func TestNodeCodeThatFailsWhereNobodyWaitsEndsTheProcess(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
@@ -416,7 +427,7 @@ func TestNodeHearsOfItsSocketsBeforeTheNextEvent(t *testing.T) {
 		t.Fatalf("got %q %s", a.ErrorType, a.Payload)
 	}
 	srv.CloseClientConnections()
-	<-time.After(100 * time.Millisecond) // the bootstrap looks after a wait of 50 ms and more
+	<-time.After(100 * time.Millisecond) // the bootstrap looks after a wait of 5 ms and more
 	if a := call(t, p, url); string(a.Payload) != "false" {
 		t.Errorf("got %q %s", a.ErrorType, a.Payload)
 	}

@@ -170,6 +170,12 @@ func TestAnswerOverTheLimitIsToldAndTheProcessGoesOn(t *testing.T) {
 			if string(a.Payload) != want || a.ErrorType != "Function.ResponseSizeTooLarge" {
 				t.Errorf("got %q %s", a.ErrorType, a.Payload)
 			}
+			for _, n := range []int{frame.MaxPayload - 2, frame.MaxPayload - 1} {
+				a := call(t, p, fmt.Sprintf(`{"n": %d}`, n))
+				if over := a.ErrorType != ""; over != (n+2 > frame.MaxPayload) {
+					t.Errorf("%d bytes: %q", n+2, a.ErrorType)
+				}
+			}
 			if a := call(t, p, `{"n": 2}`); string(a.Payload) != `"xx"` {
 				t.Errorf("after: %s", a.Payload)
 			}

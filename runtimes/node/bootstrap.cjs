@@ -72,9 +72,13 @@ function send(type, shorts, payload, next) {
   let head = HEADER_SIZE;
   for (const s of shorts) head += 1 + Math.min(Buffer.byteLength(s), 255);
   const isText = typeof payload === 'string';
-  // A UTF-16 unit takes at most 3 bytes of UTF-8.
-  const room = head + (isText ? payload.length * 3 : payload.length) + READY_FRAME.length;
-  const buf = room <= out.length ? out : Buffer.allocUnsafeSlow(room);
+  // A UTF-16 unit takes at most 3 bytes of UTF-8; only long texts are measured.
+  let room = head + payload.length * (isText ? 3 : 1) + READY_FRAME.length;
+  let buf = out;
+  if (room > out.length) {
+    if (isText) room = head + Buffer.byteLength(payload) + READY_FRAME.length;
+    buf = Buffer.allocUnsafeSlow(room);
+  }
 
   let at = HEADER_SIZE;
   for (const s of shorts) {
@@ -152,7 +156,7 @@ function next() {
   }
 }
 
-const LONG_WAIT = 50; // milliseconds
+const LONG_WAIT = 5; // milliseconds
 
 // later lets what the function has left to do now be done, then waits.
 const later = () => { if (!warming) setImmediate(next); };
@@ -203,6 +207,14 @@ function sendError(type, shorts, error, next) {
     text = stringify({ errorType: 'handled', errorMessage: 'the error could not be made JSON', trace: [] });
   }
   send(type, [...shorts, String(body.errorType)], text, next);
+}
+
+// sendTooLarge answers in place of an answer that is over the limit. (The host
+// would say the same, after it had been sent all of it.)
+function sendTooLarge(id) {
+  const errorType = 'Function.ResponseSizeTooLarge';
+  const errorMessage = `Response payload size exceeded maximum allowed payload size (${MAX_PAYLOAD} bytes).`;
+  send(FRAME.ERROR, [id, errorType], stringify({ errorType, errorMessage }), true);
 }
 
 // ---------------------------------------------------------------------------
@@ -472,7 +484,16 @@ class Call {
 
   #send(payload) {
     this.#close();
-    send(FRAME.RESPONSE, [this.id], payload, true);
+    if (payload.length > MAX_PAYLOAD / 3 && Buffer.byteLength(payload) > MAX_PAYLOAD) sendTooLarge(this.id);
+    else send(FRAME.RESPONSE, [this.id], payload, true);
+    later();
+  }
+
+  // tooLarge sends that the answer is over the limit.
+  tooLarge() {
+    if (this.answered) return;
+    this.#close();
+    sendTooLarge(this.id);
     later();
   }
 
@@ -612,8 +633,8 @@ async function runStreaming(current, event, context) {
     if (!stream.writableEnded) throw 'Response stream is not finished.';
     await finished;
     if (!current.first()) return;
-    // The host makes the error of an answer over the limit; it needs only its size.
-    current.sendBytes(stream.tooLarge ? Buffer.alloc(MAX_PAYLOAD + 1) : stream.bytes());
+    if (stream.tooLarge) current.tooLarge();
+    else current.sendBytes(stream.bytes());
   } catch (error) {
     current.failed(error);
   }

@@ -30,6 +30,7 @@ HOST_FD = 3
 ASSIGN, EVENT = 0x01, 0x02
 BOOTED, READY, INIT_ERROR, RESPONSE, ERROR = 0x10, 0x11, 0x12, 0x13, 0x14
 READY_FRAME = b"\x01\x00\x00\x00\x11"
+MAX_PAYLOAD = 6 * 1024 * 1024 + 100  # AWS's bound for an answer, in bytes
 JOIN_MAX = 1 << 20  # up to this many bytes an answer is sent in one piece
 
 # What is used after the user's code has run is taken now.
@@ -398,6 +399,15 @@ def unmarshal(payload):
         raise Fault("UnmarshalError", "Unable to unmarshal input: {}".format(e))
 
 
+def send_too_large(host, request_id):
+    """Answer in place of an answer that is over the limit. (The host would say
+    the same, after it had been sent all of it.)"""
+    kind = "Function.ResponseSizeTooLarge"
+    message = "Response payload size exceeded maximum allowed payload size ({} bytes).".format(MAX_PAYLOAD)
+    payload = _dumps({"errorType": kind, "errorMessage": message}, separators=(",", ":")).encode()
+    host.send(ERROR, (request_id, kind), payload, ready=True)
+
+
 def work(host, handler, assignment, body):
     """Handle one EVENT."""
     head_end = 4 + int.from_bytes(body[:4], "little")
@@ -418,7 +428,10 @@ def work(host, handler, assignment, body):
         host.send(ERROR, (head["id"], failed["errorType"]), _dumps(failed).encode(), ready=True)
     else:
         flush()
-        host.send(RESPONSE, (head["id"],), answer, ready=True)
+        if len(answer) > MAX_PAYLOAD:
+            send_too_large(host, head["id"])
+        else:
+            host.send(RESPONSE, (head["id"],), answer, ready=True)
 
 
 def forget_host():
