@@ -199,33 +199,15 @@ func (l *Log) take() ([]queued, map[owner]int) {
 func (l *Log) run() {
 	defer close(l.closed)
 	// After a write the writer gathers for a while, so that a busy function's
-	// lines go to its file many at a time.
-	gather := time.NewTimer(0)
-	defer gather.Stop()
+	// lines go to its file many at a time: nil channels are not listened to.
+	wake, gathered := l.wake, (<-chan time.Time)(nil)
 	for {
 		select {
-		case <-gather.C:
-			select {
-			case <-l.wake:
-				l.writer.write(l.take())
-				gather.Reset(gatherTime)
-				continue
-			default:
-			}
-			// Nothing came meanwhile: the next line is written at once.
-			select {
-			case <-l.wake:
-				l.writer.write(l.take())
-				gather.Reset(gatherTime)
-			case op := <-l.ops:
-				l.writer.write(l.take())
-				op()
-				gather.Reset(0)
-			case <-l.closing:
-				l.writer.write(l.take())
-				l.writer.endFollowers()
-				return
-			}
+		case <-wake:
+			l.writer.write(l.take())
+			wake, gathered = nil, time.After(gatherTime)
+		case <-gathered:
+			wake, gathered = l.wake, nil
 		case op := <-l.ops:
 			l.writer.write(l.take())
 			op()
