@@ -22,17 +22,26 @@ import (
 	"lambent"
 )
 
-//go:embed node/bootstrap.cjs
-var nodeSource []byte
+// The Node bootstrap is one script in four files, which follow one another.
+var (
+	//go:embed node/frames.cjs
+	nodeFrames string
+	//go:embed node/log.cjs
+	nodeLog string
+	//go:embed node/init.cjs
+	nodeInit string
+	//go:embed node/events.cjs
+	nodeEvents string
+)
 
 //go:embed python/bootstrap.py
-var pythonSource []byte
+var pythonSource string
 
 // Bootstrap is the program that serves one family of runtimes.
 type Bootstrap struct {
 	Family lambent.Family
 	File   string // the name it is installed under
-	source []byte
+	source string
 	flags  []string // for the interpreter
 }
 
@@ -42,7 +51,7 @@ func Bootstraps() []Bootstrap {
 	return []Bootstrap{
 		// The young generation grows to three times this, in MB. V8 would take 16,
 		// which is most of what a function of 128 MB has left.
-		{Family: lambent.FamilyNode, File: "bootstrap.cjs", source: nodeSource, flags: []string{"--max-semi-space-size=8"}},
+		{Family: lambent.FamilyNode, File: "bootstrap.cjs", source: nodeFrames + "\n" + nodeLog + "\n" + nodeInit + "\n" + nodeEvents, flags: []string{"--max-semi-space-size=8"}},
 		// -I: no PYTHON* variable, no user's site, nothing of the bootstrap's own
 		// folder on the path. -S: nor the host's site-packages. -B: no bytecode
 		// written; there is nowhere to. -X utf8: whatever the locale.
@@ -61,7 +70,7 @@ func For(f lambent.Family) (b Bootstrap, ok bool) {
 }
 
 // Source is the bootstrap's text, the caller's own.
-func (b Bootstrap) Source() []byte { return slices.Clone(b.source) }
+func (b Bootstrap) Source() []byte { return []byte(b.source) }
 
 // Args is the command line that starts the bootstrap installed at path, with the
 // interpreter given.

@@ -1,0 +1,166 @@
+// Part of the Node.js bootstrap: from an assignment to a handler.
+
+// ---------------------------------------------------------------------------
+// Init.
+
+const STREAMING = Symbol.for('aws.lambda.runtime.handler.streaming');
+
+let handler;
+let isAsync = false;
+let isStreaming = false;
+let contextBase; // the part of the context that is the same for every event
+
+async function onAssign(assignment) {
+  const { env, taskRoot, user } = assignment;
+  try {
+    if (user && process.getuid() === 0) {
+      process.setgroups([]);
+      process.setgid(user.gid);
+      process.setuid(user.uid);
+    }
+    for (const key of Object.keys(process.env)) if (!(key in env)) delete process.env[key];
+    Object.assign(process.env, env);
+    process.chdir(taskRoot);
+    if (env.NODE_PATH) Module._initPaths(); // reads NODE_PATH again
+    patchConsole(env);
+    contextBase = {
+      functionVersion: assignment.version,
+      functionName: assignment.functionName,
+      memoryLimitInMB: String(assignment.memoryMb),
+      logGroupName: assignment.logGroup,
+      logStreamName: assignment.logStream,
+    };
+    if (!/^(1|true)$/.test(env.AWS_LAMBDA_NODEJS_NO_GLOBAL_AWSLAMBDA ?? '')) {
+      globalThis.awslambda = { streamifyResponse, HttpResponseStream };
+    }
+    handler = await loadHandler(taskRoot, assignment.handler);
+    isAsync = handler.constructor?.name === 'AsyncFunction';
+    isStreaming = isStreamingHandler(handler);
+  } catch (error) {
+    failInit(error, 1);
+    return;
+  }
+  send(FRAME.READY, [], '', false);
+  later();
+}
+
+function failInit(error, status) {
+  logError('Uncaught Exception', error);
+  sendError(FRAME.INIT_ERROR, [], error, false);
+  exit(status);
+}
+
+// loadHandler finds the function a handler string names: an optional folder, a
+// module, and the path of an export: "folder/module.export.of.it".
+async function loadHandler(root, name) {
+  if (name.includes('..')) {
+    throw new MalformedHandlerName(`'${name}' is not a valid handler name. Use absolute paths when specifying root directories in handler names.`);
+  }
+  const base = path.basename(name);
+  const folder = name.slice(0, name.indexOf(base));
+  const dot = base.indexOf('.');
+  if (dot < 0) throw new MalformedHandlerName('Bad handler');
+  const module = base.slice(0, dot);
+
+  let exported;
+  try {
+    exported = await loadModule(root, folder, module);
+  } catch (error) {
+    if (error instanceof SyntaxError) throw new UserCodeSyntaxError(error);
+    if (error?.code === 'MODULE_NOT_FOUND') throw new ImportModuleError(error);
+    throw error;
+  }
+  for (const key of base.slice(dot + 1).split('.')) exported = exported && exported[key];
+  if (!exported) throw new HandlerNotFound(`${name} is undefined or not exported`);
+  if (typeof exported !== 'function') throw new HandlerNotFound(`${name} is not a function`);
+  return exported;
+}
+
+// loadModule loads the user's module in AWS's order: a file without extension,
+// .js (as its package.json says), .mjs, .cjs; then a folder, then a package.
+async function loadModule(root, folder, module) {
+  const file = path.resolve(root, folder, module);
+  const isFile = (f) => fs.statSync(f, { throwIfNoEntry: false })?.isFile();
+  const asModule = (f) => import(pathToFileURL(f).href);
+  if (isFile(file)) return require(file);
+  if (isFile(file + '.js')) return isModulePackage(path.dirname(file), root) ? asModule(file + '.js') : require(file + '.js');
+  if (isFile(file + '.mjs')) return asModule(file + '.mjs');
+  if (isFile(file + '.cjs')) return require(file + '.cjs');
+  if (fs.existsSync(file)) return require(file); // a folder
+  return require(require.resolve(module, { paths: [root, path.resolve(root, folder)] }));
+}
+
+// isModulePackage reports whether the nearest package.json says type: module.
+function isModulePackage(folder, root) {
+  for (;; folder = path.dirname(folder)) {
+    if (folder.endsWith('/node_modules')) return false;
+    let text;
+    try {
+      text = fs.readFileSync(path.join(folder, 'package.json'), 'utf8');
+    } catch { /* not here */ }
+    if (text !== undefined) {
+      try {
+        return parse(text)?.type === 'module';
+      } catch (error) {
+        console.warn(`${folder}/package.json cannot be read, it will be ignored for ES module detection purposes.`, error);
+        return false;
+      }
+    }
+    if (folder === root || folder === '/') return false;
+  }
+}
+
+// ---------------------------------------------------------------------------
+// Streaming handlers: the answer is collected and sent as one.
+
+function streamifyResponse(fn, options) {
+  fn[STREAMING] = 'response';
+  void options;
+  return fn;
+}
+
+function isStreamingHandler(fn) {
+  const mark = fn[STREAMING];
+  if (mark === undefined || mark === null || mark === false) return false;
+  if (mark === 'response') return true;
+  throw new MalformedStreamingHandler('Only response streaming is supported.');
+}
+
+class CollectingStream extends Writable {
+  #parts = [];
+  #size = 0;
+  contentType;
+
+  setContentType(type) { this.contentType = type; }
+
+  _write(part, _encoding, done) {
+    if (this._onBeforeFirstWrite) {
+      const before = this._onBeforeFirstWrite;
+      this._onBeforeFirstWrite = undefined;
+      before((p) => this.#take(Buffer.from(p)));
+    }
+    this.#take(part);
+    done();
+  }
+
+  #take(part) {
+    this.#size += part.length;
+    if (this.#size <= MAX_PAYLOAD) this.#parts.push(part);
+    else this.#parts = []; // only its size matters now
+  }
+
+  get tooLarge() { return this.#size > MAX_PAYLOAD; }
+
+  bytes() { return Buffer.concat(this.#parts); }
+}
+
+class HttpResponseStream {
+  static from(stream, prelude) {
+    stream.setContentType('application/vnd.awslambda.http-integration-response');
+    stream._onBeforeFirstWrite = (write) => {
+      write(stringify(prelude));
+      write(new Uint8Array(8)); // ends the prelude
+    };
+    return stream;
+  }
+}
