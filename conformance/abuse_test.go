@@ -1,7 +1,10 @@
 package conformance
 
 import (
+	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -113,6 +116,24 @@ func TestAbuseLeavesNothingBehind(t *testing.T) {
 	wg.Wait()
 	loads(t, s)
 	lab.AwaitCensus(t, s, before)
+	awaitNoCode(t, s)
+}
+
+// awaitNoCode waits until the unpacked code of functions that are gone is gone,
+// too: it is kept for a minute, for calls that were accepted before.
+func awaitNoCode(t *testing.T, s *lab.Server) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 2*lab.Patience)
+	defer cancel()
+	if err := lab.Until(ctx, func() error {
+		left, err := os.ReadDir(filepath.Join(s.Data, "host", "code"))
+		if err == nil && len(left) > 0 {
+			err = fmt.Errorf("%d packages are still unpacked", len(left))
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
 }
 
 // endure lets a function abuse the platform twice, and has it work in between.

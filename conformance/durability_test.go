@@ -61,7 +61,8 @@ func TestKilledServerKeepsWhatItAcknowledged(t *testing.T) {
 			if promises[name] == nil {
 				promises[name] = &promise{}
 			}
-			wg.Go(func() { keepWriting(t.Context(), c, name, promises[name]) })
+			p := promises[name]
+			wg.Go(func() { keepWriting(t.Context(), c, name, p) })
 		}
 		time.Sleep(time.Duration(dice.IntN(250)) * time.Millisecond) // the moment is meant to be any
 		s.Kill()

@@ -37,7 +37,6 @@ func TestHandlersThatFail(t *testing.T) {
 			{name: "exits with 0", event: op{"op": "exit", "status": 0}, want: exit("Runtime exited without providing a reason"), dead: true},
 			{name: "kills itself", event: op{"op": "crash"}, want: killed, dead: true},
 			{name: "sleeps too long", event: op{"op": "sleep", "ms": 60_000}, want: timeout, dead: true},
-			{name: "takes too much memory", event: op{"op": "eat"}, want: killed, dead: true},
 		},
 		"python": {
 			{name: "throws", event: op{"op": "throw"}, want: lab.FunctionError{Type: "TypeError", Message: "boom", RequestID: "ID"}, inTrace: `File "/var/task/kit.py"`},
@@ -45,7 +44,6 @@ func TestHandlersThatFail(t *testing.T) {
 			{name: "exits with 0", event: op{"op": "exit", "status": 0}, want: exit("Runtime exited without providing a reason"), dead: true},
 			{name: "kills itself", event: op{"op": "crash"}, want: killed, dead: true},
 			{name: "sleeps too long", event: op{"op": "sleep", "ms": 60_000}, want: timeout, dead: true},
-			{name: "takes too much memory", event: op{"op": "eat"}, want: killed, dead: true},
 		},
 		"go": {
 			{name: "returns an error", event: op{"op": "throw"}, want: lab.FunctionError{Type: "customError", Message: "boom"}},

@@ -101,7 +101,7 @@ func TestGetFunctionShowsWhatWasCreated(t *testing.T) {
 	c := newCaller(t)
 	l := python(t)
 	in := c.Input(l.function("shown"))
-	in.Environment = &types.Environment{Variables: map[string]string{"A": "1"}}
+	in.Environment = &types.Environment{Variables: map[string]string{"A1": "1"}}
 	in.Tags = map[string]string{"team": "blue"}
 	in.Description = aws.String("what it is for")
 	in.Timeout, in.MemorySize = nil, aws.Int32(256)
@@ -131,7 +131,7 @@ func TestGetFunctionShowsWhatWasCreated(t *testing.T) {
 		FunctionName: aws.String("shown"), FunctionArn: aws.String(c.ARN("shown")), Runtime: l.runtime, Handler: &l.handler, Role: c.Role(),
 		Description: aws.String("what it is for"), Timeout: aws.Int32(3), MemorySize: aws.Int32(256), CodeSize: int64(len(l.zip)),
 		CodeSha256: aws.String(base64.StdEncoding.EncodeToString(sum[:])), Version: aws.String("$LATEST"),
-		Environment:   &types.EnvironmentResponse{Variables: map[string]string{"A": "1"}},
+		Environment:   &types.EnvironmentResponse{Variables: map[string]string{"A1": "1"}},
 		TracingConfig: &types.TracingConfigResponse{Mode: types.TracingModePassThrough},
 		State:         types.StateActive, LastUpdateStatus: types.LastUpdateStatusSuccessful, PackageType: types.PackageTypeZip,
 		Architectures: []types.Architecture{arch}, EphemeralStorage: &types.EphemeralStorage{Size: aws.Int32(512)},

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -261,28 +262,40 @@ func dryRun(t *testing.T, c *lab.Caller, name string) {
 	wantError[*types.ResourceNotFoundException](t, err, "ResourceNotFoundException", "Function not found: "+c.ARN("absent"))
 }
 
-// simultaneous calls run in containers of their own, and every caller gets its
-// own answer.
+// simultaneous calls get their own answers, and no container ever runs two at
+// once: where two calls had the same one, the second began after the first's end.
 func simultaneous(t *testing.T, c *lab.Caller, name string) {
-	const callers = 4
+	const callers, took = 4, 1500 * time.Millisecond
 	var wg sync.WaitGroup
 	answers := make([]*lab.Answer, callers)
 	errs := make([]error, callers)
 	for n := range callers {
 		wg.Go(func() {
-			answers[n], errs[n] = c.Call(t.Context(), name, op{"op": "sleep", "ms": 1500})
+			answers[n], errs[n] = c.Call(t.Context(), name, op{"op": "sleep", "ms": took.Milliseconds()})
 		})
 	}
 	wg.Wait()
-	containers := map[string]bool{}
+	starts := map[string][]time.Time{} // of each container
 	for n, a := range answers {
 		if errs[n] != nil || a.FunctionError != nil || string(a.Payload) != `"slept"` {
 			t.Fatalf("call %d: %v, %+v", n, errs[n], a)
 		}
-		containers[a.ContainerID()] = true
+		start, err := time.Parse(time.RFC3339Nano, a.Header.Get("X-Lambent-Exec-Started-At"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		starts[a.ContainerID()] = append(starts[a.ContainerID()], start)
 	}
-	if len(containers) != callers {
-		t.Errorf("%d calls at once shared %d containers", callers, len(containers))
+	if len(starts) < 2 {
+		t.Errorf("%d calls at once had one container", callers)
+	}
+	for id, times := range starts {
+		slices.SortFunc(times, time.Time.Compare)
+		for n := 1; n < len(times); n++ {
+			if gap := times[n].Sub(times[n-1]); gap < took-10*time.Millisecond { // the sandbox's clock is another one
+				t.Errorf("container %s began two executions within %v, each takes %v", id, gap, took)
+			}
+		}
 	}
 }
 

@@ -36,20 +36,25 @@ type Census struct {
 	stubs int
 }
 
-// Remembered are the folders in the data folder whose content is not a leftover
-// of executions: the store and the logs.
-var Remembered = []string{"jetstream", "logs"}
+// remembered reports whether a path below the data folder is not a leftover of
+// executions: what is in the store and the logs, and the code of functions,
+// which is kept for some time after a function is gone.
+func remembered(path string) bool {
+	return slices.ContainsFunc([]string{"jetstream", "logs", filepath.Join("host", "code")}, func(dir string) bool {
+		return strings.HasPrefix(path, dir+"/")
+	})
+}
 
 // Count counts what s has.
 func Count(s *Server) (Census, error) {
-	c, err := countProcesses(s.Data, s.PID())
+	c, err := countProcesses(s.Data, s.PID(), nil)
 	if err != nil {
 		return c, err
 	}
 	if c.Mounts, err = mountsBelow(s.PID(), s.Data); err != nil {
 		return c, err
 	}
-	if c.Handles, err = handles(s.PID()); err != nil {
+	if c.Handles, err = handles(s.PID(), s.Data); err != nil {
 		return c, err
 	}
 	return c, c.countFolders(s.Data)
@@ -58,11 +63,10 @@ func Count(s *Server) (Census, error) {
 // CountLeft counts what a server that has ended left behind. before is a census
 // of its life, which knows where its cgroups were.
 func CountLeft(s *Server, before Census) (Census, error) {
-	c, err := countProcesses(s.Data, s.PID())
+	c, err := countProcesses(s.Data, s.PID(), before.trees)
 	if err != nil {
 		return c, err
 	}
-	c.trees = before.trees
 	if c.Mounts, err = mountsBelow(os.Getpid(), s.Data); err != nil {
 		return c, err
 	}
@@ -166,31 +170,30 @@ func processes() (map[int]process, error) {
 }
 
 // countProcesses finds the processes of the server that works on data: those
-// that name the folder, whoever is their parent, and all descendants of pid.
-func countProcesses(data string, pid int) (Census, error) {
-	var c Census
+// that name the folder, whoever is their parent; all descendants of pid; and
+// those in the cgroups below trees, which are the server's if it knows them.
+func countProcesses(data string, pid int, trees []string) (Census, error) {
+	c := Census{trees: trees}
 	all, err := processes()
 	if err != nil {
 		return c, err
 	}
-	isSandbox := func(p process) bool { return p.args[0] == "runsc-sandbox" }
 	networks := map[string]bool{}
 	for _, p := range all {
-		if p.pid == pid || !belongs(all, p, data, pid) {
+		if p.pid == pid || !names(p, data) && !descends(all, p, pid) && !c.inTrees(p.pid) {
 			continue
 		}
-		parent, hasParent := all[p.parent]
 		switch {
 		case p.state == 'Z':
 			c.Zombies = append(c.Zombies, p.String())
-		case isSandbox(p) && hasParent && isSandbox(parent):
-			c.stubs++ // how many there are is gVisor's own affair
-		case isSandbox(p) && p.parent == pid:
+		case p.parent == pid && p.args[0] == sandboxName:
 			c.Sandboxes = append(c.Sandboxes, p.String())
-		case p.parent != pid:
-			c.Orphans = append(c.Orphans, p.String())
-		default:
+		case p.parent == pid:
 			c.Helpers = append(c.Helpers, p.String())
+		case descends(all, p, pid):
+			c.stubs++ // gVisor's processes for those within: how many there are is its own affair
+		default:
+			c.Orphans = append(c.Orphans, p.String())
 		}
 		if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", p.pid)); err == nil {
 			networks[ns] = true
@@ -206,13 +209,17 @@ func countProcesses(data string, pid int) (Census, error) {
 	return c, nil
 }
 
-func belongs(all map[int]process, p process, data string, pid int) bool {
-	for _, a := range p.args[1:] {
-		if p.args[0] != "lambent" && strings.HasPrefix(p.args[0], "runsc-") && strings.Contains(a, data) {
-			return true
-		}
-	}
-	for depth := 0; depth < 100; depth++ {
+// sandboxName is what gVisor calls the process that is a sandbox's kernel.
+const sandboxName = "runsc-sandbox"
+
+// names reports whether p is a process of gVisor's that works in the folder.
+func names(p process, data string) bool {
+	return strings.HasPrefix(p.args[0], "runsc-") && slices.ContainsFunc(p.args[1:], func(a string) bool { return strings.Contains(a, data) })
+}
+
+// descends reports whether p comes from pid.
+func descends(all map[int]process, p process, pid int) bool {
+	for range 100 {
 		if p.parent == pid {
 			return true
 		}
@@ -221,6 +228,18 @@ func belongs(all map[int]process, p process, data string, pid int) bool {
 			return false
 		}
 		p = parent
+	}
+	return false
+}
+
+// inTrees reports whether a process is in one of the server's cgroups.
+func (c *Census) inTrees(pid int) bool {
+	mounts := cgroupMounts()
+	for hierarchy, path := range cgroupsOf(pid) {
+		at := filepath.Join(mounts[hierarchy], path)
+		if slices.ContainsFunc(c.trees, func(tree string) bool { return at == tree || strings.HasPrefix(at, tree+"/") }) {
+			return true
+		}
 	}
 	return false
 }
@@ -310,9 +329,11 @@ func mountsBelow(pid int, dir string) ([]string, error) {
 	return found, lines.Err()
 }
 
-// handles lists the descriptors of a process, but for TCP connections, which
-// come and go with callers.
-func handles(pid int) ([]string, error) {
+// handles lists the descriptors of a process, but for those whose number says
+// nothing: TCP connections, which come and go with callers; files of the store,
+// which opens and closes them as it likes; and pidfds and rings that Go's
+// collector closes when it next runs.
+func handles(pid int, data string) ([]string, error) {
 	tcp := map[string]bool{}
 	for _, table := range []string{"tcp", "tcp6"} {
 		lines, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", pid, table))
@@ -332,9 +353,15 @@ func handles(pid int) ([]string, error) {
 	}
 	var found []string
 	for _, fd := range fds {
-		if to, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && !tcp[to] {
-			found = append(found, to)
+		to, err := os.Readlink(filepath.Join(dir, fd.Name()))
+		below, inside := strings.CutPrefix(to, data+"/")
+		if err != nil || tcp[to] || inside && remembered(below) || to == "anon_inode:[pidfd]" || to == "anon_inode:[io_uring]" {
+			continue
 		}
+		if kind, _, numbered := strings.Cut(to, ":["); numbered && !strings.HasPrefix(to, "anon_inode") {
+			to = kind // the number of a pipe or a socket says nothing
+		}
+		found = append(found, to)
 	}
 	slices.Sort(found)
 	return found, nil
@@ -361,10 +388,9 @@ func (c *Census) countFolders(data string) error {
 		if err != nil {
 			return err
 		}
-		if slices.Contains(Remembered, below) {
-			return fs.SkipDir
+		if !remembered(below) {
+			c.Files = append(c.Files, below)
 		}
-		c.Files = append(c.Files, below)
 		return nil
 	})
 }

@@ -3,7 +3,6 @@
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import fs from 'node:fs';
 import net from 'node:net';
-import process from 'node:process';
 
 let calls = 0; // kept between calls of one container
 const kept = []; // what must not be collected
