@@ -40,11 +40,13 @@ type Blobs struct {
 type head struct {
 	Upload string `json:"upload"` // names the subject its chunks are under
 	Size   int64  `json:"size"`
+	Chunks uint64 `json:"chunks"`
 	SHA256 string `json:"sha256"` // hexadecimal
 }
 
 // Blobs opens the blobs of a name of letters, digits, "-" and "_", makes them
-// where they are not there, and removes what unfinished writes left.
+// where they are not there, and removes what unfinished writes left and what is
+// not whole any more.
 func (n *Node) Blobs(ctx context.Context, name string) (*Blobs, error) {
 	const op = "open blobs"
 	heads, err := n.Bucket(ctx, name+"-heads")
@@ -74,28 +76,38 @@ func (n *Node) Blobs(ctx context.Context, name string) (*Blobs, error) {
 
 func (b *Blobs) subject(upload string) string { return "chunks." + b.name + "." + upload }
 
-// sweep removes chunks no head names.
+// sweep removes chunks no head names, and heads whose chunks are not all there,
+// so that such a blob is as good as never written and can be written again.
 func (b *Blobs) sweep(ctx context.Context) error {
-	named := map[string]bool{}
-	err := b.heads.All(ctx, func(e Entry) error {
+	info, err := b.chunks.Info(ctx, jetstream.WithSubjectFilter(b.subject("*")))
+	if err != nil {
+		return err
+	}
+	var broken []string
+	unnamed := info.State.Subjects // to their number of chunks
+	err = b.heads.All(ctx, func(e Entry) error {
 		var h head
 		if err := json.Unmarshal(e.Value, &h); err != nil {
 			return fmt.Errorf("head of blob %s: %w", e.Key, err)
 		}
-		named[b.subject(h.Upload)] = true
+		subject := b.subject(h.Upload)
+		if info.State.Subjects[subject] != h.Chunks {
+			broken = append(broken, e.Key)
+			return nil
+		}
+		delete(unnamed, subject)
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	info, err := b.chunks.Info(ctx, jetstream.WithSubjectFilter(b.subject("*")))
-	if err != nil {
-		return err
-	}
-	for subject := range info.State.Subjects {
-		if named[subject] {
-			continue
+	for _, key := range broken {
+		b.node.opts.Log.Warn("a stored blob is not whole and was removed", "blobs", b.name, "key", key)
+		if err := b.heads.Delete(ctx, key, 0); err != nil {
+			return err
 		}
+	}
+	for subject := range unnamed {
 		if err := b.chunks.Purge(ctx, jetstream.WithPurgeSubject(subject)); err != nil {
 			return err
 		}
@@ -126,6 +138,7 @@ func (b *Blobs) Put(ctx context.Context, key string, r io.Reader) (size int64, e
 			}
 			sum.Write(buf[:n])
 			h.Size += int64(n)
+			h.Chunks++
 			if _, err := b.js.Publish(ctx, b.subject(h.Upload), buf[:n]); err != nil {
 				return 0, storeError("put blob", b.name+"/"+key, err)
 			}
@@ -154,8 +167,9 @@ func (b *Blobs) Put(ctx context.Context, key string, r io.Reader) (size int64, e
 }
 
 // Get gives a reader of the blob under key and its size; KindNotFound where
-// there is none. The last Read fails with KindInternal where what was read is
-// not what was written. ctx is for all of the reading.
+// there is none. A Read, the last one at the latest, fails with KindInternal and
+// Reason ReasonDamaged where what is stored is not what was written. ctx is for
+// all of the reading.
 func (b *Blobs) Get(ctx context.Context, key string) (io.ReadCloser, int64, error) {
 	h, err := b.head(ctx, key)
 	if err != nil {
@@ -259,6 +273,9 @@ func (r *blobReader) fetch() error {
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return damagedBlob(resource, fmt.Errorf("the last %d bytes of it are missing", r.left))
 	}
+	if err != nil && kindOf(err) == lambent.KindInternal {
+		return damagedBlob(resource, err) // it is there and cannot be read
+	}
 	if err != nil {
 		return storeError("read blob", resource, err)
 	}
@@ -272,10 +289,14 @@ func (r *blobReader) fetch() error {
 	return nil
 }
 
+// ReasonDamaged is the Reason of errors that say that a blob must be written
+// again.
+const ReasonDamaged = "Damaged"
+
 // damagedBlob is the error for a blob that is not what was written. It says
 // KindInternal even where a part is not found: the blob should be there.
 func damagedBlob(resource string, err error) error {
-	return &lambent.Error{Op: "read blob", Resource: resource, Kind: lambent.KindInternal, Reason: "Damaged", Message: "the stored blob is damaged; write it again", Err: err}
+	return &lambent.Error{Op: "read blob", Resource: resource, Kind: lambent.KindInternal, Reason: ReasonDamaged, Message: "the stored blob is damaged; write it again", Err: err}
 }
 
 // Close ends the reading.

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
+
+	"github.com/google/go-cmp/cmp"
 
 	"lambent"
 )
@@ -150,6 +153,57 @@ func TestDamagedBlobsAreNotHandedOut(t *testing.T) {
 	wantKind(t, read(), lambent.KindInternal)
 	must(b.js.Publish(ctx, b.subject(h.Upload), randomBytes(2, chunkBytes)))(t)
 	wantKind(t, read(), lambent.KindInternal)
+}
+
+func TestBlobsThatAreNotWholeAreGoneAtOpen(t *testing.T) {
+	n := openNode(t, Options{Dir: t.TempDir(), Sync: SyncSometime})
+	b := openBlobs(t, n, "code")
+	ctx := t.Context()
+	must(b.Put(ctx, "whole", bytes.NewReader(randomBytes(1, chunkBytes+1))))(t)
+	must(b.Put(ctx, "empty", strings.NewReader("")))(t)
+	must(b.Put(ctx, "cut", bytes.NewReader(randomBytes(2, chunkBytes+1))))(t)
+	info := must(b.chunks.Info(ctx))(t)
+	if err := b.chunks.DeleteMsg(ctx, info.State.LastSeq); err != nil {
+		t.Fatal(err)
+	}
+	b = openBlobs(t, n, "code")
+	if diff := cmp.Diff([]string{"whole", "empty"}, must(b.Keys(ctx))(t)); diff != "" {
+		t.Errorf("keys (-want +got):\n%s", diff)
+	}
+	if info := must(b.chunks.Info(ctx))(t); info.State.Msgs != 2 {
+		t.Errorf("%d chunks", info.State.Msgs)
+	}
+}
+
+func TestBlobTheDiskSpoiledIsToldToBeDamaged(t *testing.T) {
+	dir := t.TempDir()
+	n := openNode(t, Options{Dir: dir, Sync: SyncSometime})
+	must(openBlobs(t, n, "code").Put(t.Context(), "a", bytes.NewReader(randomBytes(1, 3000))))(t)
+	if err := n.Close(); err != nil {
+		t.Fatal(err)
+	}
+	block := blocksOf(t, dir, "CHUNKS_code")[0]
+	data := must(os.ReadFile(block))(t)
+	data[1000] ^= 1
+	if err := os.WriteFile(block, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := openBlobs(t, openNode(t, Options{Dir: dir, Sync: SyncSometime}), "code")
+	r, _, err := b.Get(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.ReadAll(r)
+	if e, ok := errors.AsType[*lambent.Error](err); !ok || e.Reason != ReasonDamaged || e.Kind != lambent.KindInternal {
+		t.Errorf("got %v", err)
+	}
+	must(b.Put(t.Context(), "a", strings.NewReader("again")))(t)
+	if r, _, err = b.Get(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if got := must(io.ReadAll(r))(t); string(got) != "again" {
+		t.Errorf("got %q", got)
+	}
 }
 
 func BenchmarkBlobs(b *testing.B) {

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"io"
 	"sync"
 	"time"
 
@@ -116,6 +117,42 @@ func (c *codeStore) acquire(ctx context.Context, pkg []byte) (lambent.CodeHash, 
 	return hash, nil
 }
 
+// open reads a package. One that turns out to be damaged is stored anew by the
+// next upload of it.
+func (c *codeStore) open(ctx context.Context, hash lambent.CodeHash) (io.ReadCloser, int64, error) {
+	r, size, err := c.blobs.Get(ctx, codeKey(hash))
+	if err != nil {
+		return nil, 0, err
+	}
+	return &codeReader{ReadCloser: r, store: c, hash: hash}, size, nil
+}
+
+type codeReader struct {
+	io.ReadCloser
+	store *codeStore
+	hash  lambent.CodeHash
+}
+
+func (r *codeReader) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	if e, ok := errors.AsType[*lambent.Error](err); ok && e.Reason == cluster.ReasonDamaged {
+		r.store.spoiled(r.hash)
+	}
+	return n, err
+}
+
+func (c *codeStore) spoiled(hash lambent.CodeHash) {
+	c.mu.Lock()
+	p, ok := c.packages[hash]
+	c.mu.Unlock()
+	if !ok {
+		return
+	}
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	p.stored = false
+}
+
 func (c *codeStore) named(hash lambent.CodeHash) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -166,12 +203,10 @@ func (c *codeStore) drop(ctx context.Context, hash lambent.CodeHash, p *codePack
 	if wanted {
 		return false, nil
 	}
-	if p.stored {
-		if err := c.blobs.Delete(ctx, codeKey(hash)); err != nil {
-			return false, err
-		}
-		p.stored = false
+	if err := c.blobs.Delete(ctx, codeKey(hash)); err != nil { // damaged or not
+		return false, err
 	}
+	p.stored = false
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if p.refs > 0 {

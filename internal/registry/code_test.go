@@ -53,6 +53,26 @@ func (c *codeStore) len() int {
 	return len(c.packages)
 }
 
+func TestDamagedCodeIsStoredByTheNextUpload(t *testing.T) {
+	node := openNode(t, t.TempDir())
+	f := open(t, node, nil)
+	fn := f.created("hello", "zip")
+	heads := must(node.Bucket(t.Context(), codeName+"-heads"))(t)
+	head := must(heads.Get(t.Context(), codeKey(fn.Code)))(t)
+	spoiled := strings.Replace(string(head.Value), `"sha256":"`, `"sha256":"0`, 1)
+	must(heads.Put(t.Context(), head.Key, []byte(spoiled)))(t)
+	if got, err := f.code(fn.Code); err == nil {
+		t.Errorf("damaged code was handed out: %q", got)
+	}
+	if _, err := f.UpdateFunctionCode(t.Context(), account, "hello", "", nil, []byte("zip")); err != nil {
+		t.Fatal(err)
+	}
+	f.wait()
+	if got, err := f.code(fn.Code); got != "zip" || err != nil {
+		t.Errorf("code %q, %v", got, err)
+	}
+}
+
 func TestCodeIsSharedAndCounted(t *testing.T) {
 	f := open(t, openNode(t, t.TempDir()), nil)
 	a, b := f.created("a", "same"), f.created("b", "same")

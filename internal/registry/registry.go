@@ -230,9 +230,10 @@ func (r *Registry) ListFunctions(account lambent.AccountID, after lambent.Functi
 }
 
 // CodePackage opens a deployment package as it was uploaded and tells its size;
-// KindNotFound where there is none. The reader verifies what it reads.
+// KindNotFound where there is none. The reader verifies what it reads; a package
+// that is damaged is stored anew when it is uploaded again.
 func (r *Registry) CodePackage(ctx context.Context, hash lambent.CodeHash) (io.ReadCloser, int64, error) {
-	return r.blobs.Get(ctx, codeKey(hash))
+	return r.code.open(ctx, hash)
 }
 
 // HasCode reports whether a record, or one that is being written, names a
