@@ -35,7 +35,7 @@ type hierarchy struct {
 	version     Version
 	controllers []Controller // of the four above; for version 2 what the root offers
 	own         string       // the server's own group: an absolute path
-	root        bool         // own is the top of what is mounted
+	root        bool         // own is the top of what is mounted, if not of all there is
 }
 
 // detect reads which hierarchies there are, from the text of
@@ -91,6 +91,9 @@ func detect(mountinfo, cgroups []byte, readFile func(string) ([]byte, error)) ([
 		}
 		known := []Controller{Memory, CPU, CPUAcct, Pids}
 		if kind == "cgroup2" {
+			if !h.root && filepath.Base(h.own) == serverLeaf {
+				h.own = filepath.Dir(h.own) // moved there by an earlier Open
+			}
 			h.version = V2
 			have, err := readFile(filepath.Join(h.own, "cgroup.controllers"))
 			if err != nil {

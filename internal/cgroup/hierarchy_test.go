@@ -32,6 +32,11 @@ func TestDetectFindsWhereEachControllerSits(t *testing.T) {
 			offered: map[string]string{"/sys/fs/cgroup/system.slice/lambent.service/cgroup.controllers": "cpu memory pids\n"},
 			want:    []hierarchy{{V2, all, "/sys/fs/cgroup/system.slice/lambent.service", false}},
 		},
+		"version 2 alone, in the leaf an earlier start has made": {
+			mounts: v2only, own: "0::/system.slice/lambent.service/lambent-server\n",
+			offered: map[string]string{"/sys/fs/cgroup/system.slice/lambent.service/cgroup.controllers": "cpu memory pids\n"},
+			want:    []hierarchy{{V2, all, "/sys/fs/cgroup/system.slice/lambent.service", false}},
+		},
 		"version 2 not readable": {
 			mounts: v2only, own: "0::/elsewhere\n", want: nil,
 		},

@@ -89,15 +89,14 @@ func TestMemoryOverItsBoundIsKilledAndCounted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := startIn(t, g, "head -c 64M /dev/zero | tail -c 64M >/dev/null; exit 7")
+	cmd := startIn(t, g, "exec dd if=/dev/zero of=/dev/null bs=64M count=1")
 	if events != nil {
 		defer events.Close()
 		if n, err := events.Read(make([]byte, 8)); n != 8 || err != nil {
 			t.Errorf("event: %d bytes, %v", n, err)
 		}
 	}
-	err = cmd.Wait() // version 2 kills the whole group, version 1 only tail
-	if err == nil {
+	if err := cmd.Wait(); err == nil {
 		t.Error("the process ended in peace")
 	}
 	u, err := g.Usage()

@@ -148,7 +148,9 @@ func (t *Tree) makeV2(h hierarchy, path string) ([]Controller, error) {
 	if len(h.controllers) == 0 {
 		return nil, nil
 	}
-	if !h.root {
+	// Only the true root may hold processes and hand down controllers; in a
+	// container what looks like it is not. It alone has no type.
+	if !h.root || exists(filepath.Join(h.own, "cgroup.type")) {
 		if err := moveToLeaf(h.own); err != nil {
 			return nil, err
 		}
@@ -176,9 +178,6 @@ func (t *Tree) makeV2(h hierarchy, path string) ([]Controller, error) {
 // moveToLeaf moves the server out of its own group, so that the group may hand
 // controllers to its children.
 func moveToLeaf(own string) error {
-	if filepath.Base(own) == serverLeaf {
-		return fmt.Errorf("%s is a leaf of an earlier start", own)
-	}
 	leaf := filepath.Join(own, serverLeaf)
 	if err := mkdir(leaf); err != nil {
 		return err
