@@ -67,14 +67,15 @@ func (s *Session) tryWrite(fd uintptr) bool {
 // send writes all of bufs, for as long as ctx lasts. A frame that could not be
 // written whole leaves nothing to talk about: the conversation is over then.
 func (s *Session) send(ctx context.Context, bufs net.Buffers) error {
-	stop := context.AfterFunc(ctx, func() { _ = s.conn.SetWriteDeadline(time.Unix(1, 0)) })
+	late := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_ = s.conn.SetWriteDeadline(time.Unix(1, 0))
+		close(late)
+	})
 	_, err := bufs.WriteTo(s.conn)
-	if !stop() {
-		// The deadline was or will be set: this write may have been whole, the
-		// next would fail.
-		if err == nil {
-			err = context.Cause(ctx)
-		}
+	if !stop() && err == nil { // just in time: the next write has a time of its own
+		<-late
+		err = s.conn.SetWriteDeadline(time.Time{})
 	}
 	if err != nil {
 		return s.sendFailed(ctx, err)

@@ -194,6 +194,9 @@ func (s *Session) AwaitReady(ctx context.Context) error {
 // is not initialised), with what Err tells when the conversation ends first, or
 // with ctx's cause. In the last case the runtime goes on with the event; its
 // answer is dropped, and only after that can the session be used again.
+//
+// An event that fails with HandedAt still zero was never given to the runtime
+// whole: another one can have it.
 func (s *Session) Invoke(ctx context.Context, e *Event) (Answer, error) {
 	if len(e.Payload) > frame.MaxPayload {
 		return Answer{}, &lambent.Error{Op: "invoke", Resource: "container " + string(s.id), Kind: lambent.KindTooLarge,
