@@ -8,15 +8,24 @@ import (
 	"os"
 
 	"lambent/cmd/lambent/cli"
+	"lambent/internal/cluster"
+	"lambent/internal/sandbox/gvisor"
 )
 
 func main() {
-	in, out, errOut, err := beSandbox()
-	if err == nil {
-		err = ownMounts(os.Args)
+	if gvisor.IsSandbox() {
+		cluster.Quiet()
+		gvisor.Main() // does not return
 	}
+	err := enterNamespaces(os.Args)
 	if err != nil {
-		fmt.Fprintln(errOut, "lambent:", err)
+		fmt.Fprintln(os.Stderr, "lambent:", err)
+		os.Exit(2)
+	}
+	// The driver would hand the standard streams to every container.
+	in, out, errOut, err := gvisor.DetachStdio()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "lambent:", err)
 		os.Exit(2)
 	}
 	os.Exit(cli.Main(context.Background(), os.Args[1:], cli.Streams{

@@ -104,6 +104,10 @@ func givenFlags(plugins kong.Plugins) map[string]string {
 	return flags
 }
 
+// RootlessEnv is set, to anything, in a server that is root only in a user
+// namespace of its own.
+const RootlessEnv = "_LAMBENT_ROOTLESS"
+
 // loadConfig makes the configuration of a command; defaults stand in for flags
 // that were not given.
 func loadConfig(file string, plugins kong.Plugins, getenv func(string) string, defaults map[string]string) (config.Config, error) {
@@ -113,7 +117,7 @@ func loadConfig(file string, plugins kong.Plugins, getenv func(string) string, d
 	}
 	src := config.Sources{
 		Place: config.Place{
-			Root: os.Geteuid() == 0, Home: getenv("HOME"), XDGData: getenv("XDG_DATA_HOME"), Dir: dir,
+			Root: os.Geteuid() == 0 && getenv(RootlessEnv) == "", Home: getenv("HOME"), XDGData: getenv("XDG_DATA_HOME"), Dir: dir,
 		},
 		FileName: file, Getenv: getenv, Flags: givenFlags(plugins),
 	}
