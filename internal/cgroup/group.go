@@ -195,25 +195,8 @@ func (g *Group) SetCPU(cpus float64) error {
 // a burst over the quota is refused at any time.
 // +checklocks:g.mu
 func (g *Group) setQuota(dir string, v Version, quota int64) error {
-	burstFile := filepath.Join(dir, "cpu.cfs_burst_us")
-	if v == V2 {
-		burstFile = filepath.Join(dir, "cpu.max.burst")
-	}
-	setBurst := func(us int64) error {
-		if us == g.burst {
-			return nil
-		}
-		err := write(burstFile, strconv.FormatInt(us, 10))
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // a kernel without bursts
-		}
-		if err == nil {
-			g.burst = us
-		}
-		return err
-	}
 	if quota > 0 && g.burst > quota {
-		if err := setBurst(quota); err != nil {
+		if err := g.setBurst(dir, v, quota); err != nil {
 			return err
 		}
 	}
@@ -232,7 +215,26 @@ func (g *Group) setQuota(dir string, v Version, quota int64) error {
 		return err
 	}
 	g.quota = quota
-	return setBurst(quota)
+	return g.setBurst(dir, v, quota)
+}
+
+// +checklocks:g.mu
+func (g *Group) setBurst(dir string, v Version, us int64) error {
+	if us == g.burst {
+		return nil
+	}
+	file := filepath.Join(dir, "cpu.cfs_burst_us")
+	if v == V2 {
+		file = filepath.Join(dir, "cpu.max.burst")
+	}
+	err := write(file, strconv.FormatInt(us, 10))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // a kernel without bursts
+	}
+	if err == nil {
+		g.burst = us
+	}
+	return err
 }
 
 // SetPids bounds how many processes and threads the group may have; 0 is no
