@@ -331,18 +331,19 @@ func mountsBelow(pid int, dir string) ([]string, error) {
 
 // handles lists the descriptors of a process, but for those whose number says
 // nothing: TCP connections, which come and go with callers; files of the store,
-// which opens and closes them as it likes; and pidfds and rings that Go's
-// collector closes when it next runs.
+// which opens and closes them as it likes; and what gVisor leaves to Go's
+// collector to close: pidfds, rings and seqpacket sockets.
 func handles(pid int, data string) ([]string, error) {
-	tcp := map[string]bool{}
-	for _, table := range []string{"tcp", "tcp6"} {
+	uncounted := map[string]bool{"anon_inode:[pidfd]": true, "anon_inode:[io_uring]": true}
+	for table, inode := range map[string]int{"tcp": 9, "tcp6": 9, "unix": 6} {
 		lines, err := os.ReadFile(fmt.Sprintf("/proc/%d/net/%s", pid, table))
 		if err != nil {
 			continue // no IPv6
 		}
 		for line := range strings.Lines(string(lines)) {
-			if f := strings.Fields(line); len(f) > 9 {
-				tcp["socket:["+f[9]+"]"] = true
+			f := strings.Fields(line)
+			if len(f) > inode && (table != "unix" || f[4] == seqpacket) {
+				uncounted["socket:["+f[inode]+"]"] = true
 			}
 		}
 	}
@@ -355,7 +356,7 @@ func handles(pid int, data string) ([]string, error) {
 	for _, fd := range fds {
 		to, err := os.Readlink(filepath.Join(dir, fd.Name()))
 		below, inside := strings.CutPrefix(to, data+"/")
-		if err != nil || tcp[to] || inside && remembered(below) || to == "anon_inode:[pidfd]" || to == "anon_inode:[io_uring]" {
+		if err != nil || uncounted[to] || inside && remembered(below) {
 			continue
 		}
 		if kind, _, numbered := strings.Cut(to, ":["); numbered && !strings.HasPrefix(to, "anon_inode") {
@@ -366,6 +367,9 @@ func handles(pid int, data string) ([]string, error) {
 	slices.Sort(found)
 	return found, nil
 }
+
+// seqpacket is SOCK_SEQPACKET as /proc/PID/net/unix has it.
+const seqpacket = "0005"
 
 // countFolders lists the cgroups and the files.
 func (c *Census) countFolders(data string) error {

@@ -19,6 +19,8 @@ type Entry struct {
 	Name string
 	Mode fs.FileMode // 0 stands for 0644
 	Data []byte      // for a symlink, its target
+	// Stored leaves the data as it is: deflating much of it takes long.
+	Stored bool
 }
 
 // Zip makes a deployment package of entries.
@@ -27,6 +29,9 @@ func Zip(entries ...Entry) []byte {
 	w := zip.NewWriter(&out)
 	for _, e := range entries {
 		h := &zip.FileHeader{Name: e.Name, Method: zip.Deflate, Modified: time.Unix(1_700_000_000, 0).UTC()}
+		if e.Stored {
+			h.Method = zip.Store
+		}
 		if e.Mode == 0 {
 			e.Mode = 0o644
 		}
