@@ -94,7 +94,11 @@ func (e *apiError) Error() string {
 	if e.Message == "" {
 		return fmt.Sprintf("%s (HTTP %d)", name, e.Status)
 	}
-	return fmt.Sprintf("%s: %s (HTTP %d)", name, e.Message, e.Status)
+	text := fmt.Sprintf("%s: %s (HTTP %d)", name, printableLines(e.Message), e.Status)
+	if e.Status == http.StatusNotFound {
+		text += "\nsee: lambent ls, which lists this account's functions (AWS_ACCESS_KEY_ID names another account)"
+	}
+	return text
 }
 
 func isNotFound(err error) bool {
@@ -157,7 +161,7 @@ func readAPIError(resp *http.Response) error {
 	if json.Unmarshal(data, &body) == nil {
 		e.Message = body.Message
 	} else {
-		e.Message = printable(string(data[:min(len(data), 200)]))
+		e.Message = string(data[:min(len(data), 200)])
 	}
 	return e
 }
@@ -228,4 +232,13 @@ func printable(s string) string {
 		}
 	}
 	return b.String()
+}
+
+// printableLines is printable for text of several lines.
+func printableLines(s string) string {
+	lines := strings.Split(s, "\n")
+	for i := range lines {
+		lines[i] = printable(lines[i])
+	}
+	return strings.Join(lines, "\n")
 }

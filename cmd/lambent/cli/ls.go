@@ -41,23 +41,16 @@ func (l *lsCommand) Run(ctx context.Context, s Streams) error {
 		_, err := fmt.Fprintf(s.Err, "account %s has no functions; make one with: lambent deploy DIR --name NAME\n", c.account())
 		return err
 	}
-	t := newTable(s.Out, "FUNCTION", "RUNTIME", "HANDLER", "MEMORY", "TIMEOUT", "CODE", "STATE", "MODIFIED")
+	t := newTable(s.Out, "FUNCTION", "RUNTIME", "HANDLER", "MEMORY", "TIMEOUT", "CODE", "MODIFIED")
 	for _, f := range functions {
 		t.row(f.FunctionName, f.Runtime, f.Handler, fmt.Sprintf("%d MB", f.MemorySize), fmt.Sprintf("%d s", f.Timeout),
-			bytesText(f.CodeSize), f.status(), f.LastModified)
+			bytesText(f.CodeSize), f.LastModified)
 	}
 	return t.flush()
 }
 
-// status is State, and beside it an update that is not over or has failed.
-func (f functionConfiguration) status() string {
-	switch f.LastUpdateStatus {
-	case "", "Successful":
-		return f.State
-	}
-	return f.State + ", update " + f.LastUpdateStatus
-}
-
+// listFunctions reads all pages. As with AWS, a listed function tells nothing of
+// its state.
 func (c *client) listFunctions(ctx context.Context) ([]functionConfiguration, error) {
 	var all []functionConfiguration
 	for marker := ""; ; {
