@@ -146,14 +146,14 @@ function next() {
   const to = start += size;
   if (type === FRAME.EVENT) {
     const headEnd = from + 4 + input.readUInt32LE(from);
-    const head = parse(input.utf8Slice(from + 4, headEnd));
-    const payload = input.utf8Slice(headEnd, to);
+    const head = parse(input.toString('utf8', from + 4, headEnd));
+    const payload = input.toString('utf8', headEnd, to);
     // What has happened to the function's sockets and timers meanwhile it hears
     // of before its event; after a short wait that is not worth a loop's turn.
     if (now() - since < LONG_WAIT) onEvent(head, payload);
     else setImmediate(onEvent, head, payload);
   } else if (type === FRAME.ASSIGN) {
-    onAssign(parse(input.utf8Slice(from, to)));
+    onAssign(parse(input.toString('utf8', from, to)));
   } else {
     exit(1);
   }
