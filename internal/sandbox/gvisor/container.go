@@ -138,21 +138,22 @@ func (g *guest) start(spec sandbox.ContainerSpec) error {
 		}
 	}
 	var err error
-	if g.conf, err = newConfig(opts, spec.EphemeralMB); err != nil {
+	if g.conf, err = newConfig(opts, g.dir, spec.EphemeralMB); err != nil {
 		return err
 	}
 	description := containerSpec(g.root(), emptyDir(opts.Dir), string(g.instance.id))
 	bundle := filepath.Join(g.dir, "bundle")
-	if err := writeBundle(bundle, description, g.instance.group.ProcsFiles()); err != nil {
+	if err := writeBundle(bundle, description, g.instance.group.ProcsFiles(), 0); err != nil {
 		return err
 	}
-	g.instance.driver.forking.Lock()
-	defer g.instance.driver.forking.Unlock()
+	if err := closeOnExec(); err != nil {
+		return err
+	}
 	if g.box, err = container.New(g.conf, container.Args{ID: string(g.id), Spec: description, BundleDir: bundle}); err != nil {
-		return fmt.Errorf("make container in sandbox: %w", err)
+		return failedStart("make container in sandbox", err, g.dir)
 	}
 	if err := g.box.Start(g.conf); err != nil {
-		return fmt.Errorf("start container in sandbox: %w", err)
+		return failedStart("start container in sandbox", err, g.dir)
 	}
 	return nil
 }

@@ -34,8 +34,9 @@
 // # Standard input and output
 //
 // gVisor hands the calling process's os.Stdin, os.Stdout and os.Stderr to the
-// first process of every container. That process is lambent-init, as root,
-// whose descriptors no other user can open, and it puts /dev/null in their place
-// first thing. So that not even gVisor's kernel holds them, main calls
-// DetachStdio before anything else; Capabilities says where it did not.
+// first process of every container. That process is lambent-init, as root, and
+// no other user can open its descriptors. So that not even gVisor's kernel holds
+// them, main calls DetachStdio before anything else; Capabilities says where it
+// did not. Other files of the server never get that far: closeOnExec,
+// closeInherited.
 package gvisor

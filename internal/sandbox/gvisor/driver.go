@@ -37,13 +37,6 @@ type Driver struct {
 
 	work sync.WaitGroup // starts and cleanups under way
 
-	// forking is held while gVisor starts processes: some of its descriptors are
-	// not close-on-exec for a moment, among them the socket that controls a
-	// sandbox, and no other sandbox's process may inherit those.
-	forking sync.Mutex
-	// reserved are the descriptors of reserveStdio.
-	reserved []int
-
 	mu sync.Mutex
 	// +checklocks:mu
 	closed bool
@@ -97,39 +90,11 @@ func (d *Driver) Open(ctx context.Context) (err error) {
 	if d.opts.Executable != "" && specutils.ExePath != d.opts.Executable {
 		specutils.ExePath = d.opts.Executable // gVisor's own place for it; read when a process is started
 	}
-	if d.reserved, err = reserveStdio(); err != nil {
-		return err
-	}
 	if err := d.makeFolders(init); err != nil {
-		return err
+		return d.unavailable("what sandboxes see cannot be mounted, for which it takes Linux 5.12 or newer and the right to mount", err)
 	}
 	d.caps = d.capabilities()
 	return nil
-}
-
-// stdioFirst and stdioLast are the numbers gVisor gives a sandbox's standard
-// streams in the sandbox's process (runsc/boot, startingStdioFD). It refuses to
-// start when one is taken.
-const stdioFirst, stdioLast = 253, 255
-
-// reserveStdio takes these numbers in this process, close-on-exec. A descriptor
-// that gVisor leaves open across exec keeps its number in the sandbox's process;
-// without this, every start would fail while this process has just so many open
-// files that the number is one of them.
-func reserveStdio() (taken []int, err error) {
-	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, fmt.Errorf("reserve descriptors: %w", err)
-	}
-	defer unix.Close(null)
-	for n := stdioFirst; n <= stdioLast; n++ {
-		fd, err := unix.FcntlInt(uintptr(null), unix.F_DUPFD_CLOEXEC, n)
-		if err != nil {
-			return taken, fmt.Errorf("reserve descriptors: %w", err)
-		}
-		taken = append(taken, fd) // another number where n was taken before; it does no harm
-	}
-	return taken, nil
 }
 
 func (d *Driver) unavailable(message string, err error) error {
@@ -333,10 +298,6 @@ func (d *Driver) release(ctx context.Context) error {
 	if d.tree != nil {
 		err = errors.Join(err, d.tree.Close())
 	}
-	for _, fd := range d.reserved {
-		err = errors.Join(err, unix.Close(fd))
-	}
-	d.reserved = nil
 	return errors.Join(err, d.lock.Close()) // and with it the lock
 }
 

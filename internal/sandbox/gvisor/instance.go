@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -92,13 +93,13 @@ func (i *instance) boot(limits sandbox.Limits) error {
 	if err := cloneRoot(opts.Dir, root); err != nil {
 		return err
 	}
-	conf, err := newConfig(opts, 0)
+	conf, err := newConfig(opts, i.dir, 0)
 	if err != nil {
 		return err
 	}
 	spec := rootSpec(root)
 	bundle := filepath.Join(i.dir, "bundle")
-	if err := writeBundle(bundle, spec, i.group.ProcsFiles()); err != nil {
+	if err := writeBundle(bundle, spec, i.group.ProcsFiles(), int64(limits.MemoryMB)<<20); err != nil {
 		return err
 	}
 	inside, ours, err := os.Pipe()
@@ -107,13 +108,14 @@ func (i *instance) boot(limits sandbox.Limits) error {
 	}
 	defer inside.Close()
 	i.lifeline = ours
-	i.driver.forking.Lock()
+	if err := closeOnExec(); err != nil {
+		return err
+	}
 	i.root, err = container.New(conf, container.Args{
 		ID: string(i.id), Spec: spec, BundleDir: bundle, PassFiles: map[int]*os.File{3: inside},
 	})
-	i.driver.forking.Unlock()
 	if err != nil {
-		return fmt.Errorf("make sandbox: %w", err)
+		return failedStart("make sandbox", err, i.dir)
 	}
 	i.box, i.pid = i.root.Sandbox, i.root.Sandbox.Getpid()
 	if i.pidfd, err = openPidfd(i.pid); err != nil {
@@ -129,7 +131,27 @@ func (i *instance) boot(limits sandbox.Limits) error {
 		go i.starve()
 	}
 	if err := i.root.Start(conf); err != nil {
-		return fmt.Errorf("start sandbox: %w", err)
+		return failedStart("start sandbox", err, i.dir)
+	}
+	return nil
+}
+
+// failedStart says more of a failed start than gVisor does.
+func failedStart(what string, err error, dir string) error {
+	if words := lastWords(dir); words != "" {
+		return fmt.Errorf("%s: %w; its processes say: %s", what, err, words)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// closeOnExec keeps what this process has open from what it starts next.
+// gVisor's connections to sandboxes are not close-on-exec, and those that wait
+// for a process stay open for long. What comes in between this and the start,
+// the started process closes itself: see closeInherited.
+func closeOnExec() error {
+	err := unix.CloseRange(3, math.MaxInt32, unix.CLOSE_RANGE_CLOEXEC)
+	if err != nil && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EINVAL) { // before Linux 5.11
+		return fmt.Errorf("make open files close-on-exec: %w", err)
 	}
 	return nil
 }
@@ -192,6 +214,9 @@ func (i *instance) why(status unix.WaitStatus, err error) error {
 		e.Reason, e.Message = "Killed", fmt.Sprintf("the sandbox was killed by signal %d (%v)", status.Signal(), status.Signal())
 	default:
 		e.Message = fmt.Sprintf("the sandbox exited with status %d", status.ExitStatus())
+	}
+	if words := lastWords(i.dir); words != "" {
+		e.Message += "; its last words: " + words
 	}
 	if killsErr != nil {
 		e.Err = errors.Join(e.Err, killsErr)

@@ -1,11 +1,16 @@
 package gvisor
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/runsc/cli/maincli"
 )
 
@@ -17,13 +22,16 @@ const (
 	nameHelper  = "/proc/self/exe"
 )
 
-// procsList is the file in a bundle that lists the cgroup.procs files to join,
-// a line each.
-const procsList = "cgroup.procs"
+// The driver's own files in a bundle.
+const (
+	procsList   = "cgroup.procs" // the cgroup.procs files to join, a line each
+	totalMemory = "total-memory" // of the instance in bytes, if it is bounded
+	complaint   = "complaint"    // written by a process that could not be prepared
+)
 
-// exitNoCgroup is the exit status where the cgroup cannot be joined: a sandbox
-// without bounds must not run.
-const exitNoCgroup = 125
+// exitUnprepared is the exit status of such a process: a sandbox without bounds
+// must not run.
+const exitUnprepared = 125
 
 // IsSandbox reports whether this process was started to be part of a sandbox, so
 // that Main will not return.
@@ -38,10 +46,10 @@ func Main() {
 	case nameHelper:
 	case nameSandbox, nameGofer:
 		// Before anything is allocated, and before gVisor gives up the view of
-		// the host's files. Not by environment: gVisor clears it.
-		if err := joinCgroup(os.Args); err != nil {
+		// the host's files. By files, not by environment: gVisor clears it.
+		if err := prepare(os.Args); err != nil {
 			fmt.Fprintln(os.Stderr, err) // /dev/null, unless somebody debugs
-			os.Exit(exitNoCgroup)
+			os.Exit(exitUnprepared)
 		}
 	default:
 		return
@@ -50,14 +58,56 @@ func Main() {
 	os.Exit(0)
 }
 
-// joinCgroup moves this process into the groups its bundle lists. A second run
-// of the same command after gVisor executed itself anew finds no bundle: it is
-// inside already.
-func joinCgroup(args []string) error {
+// prepare makes this process what the bundle says, before it becomes gVisor. A
+// failure is left in the bundle for the server to read.
+func prepare(args []string) error {
 	bundle := bundleOf(args)
 	if bundle == "" {
-		return fmt.Errorf("join cgroup: no --bundle in %q", args)
+		return fmt.Errorf("prepare sandbox process: no --bundle in %q", args)
 	}
+	err := errors.Join(closeInherited(args), joinCgroup(bundle), tellMemory(bundle, args))
+	if err != nil {
+		return errors.Join(err, os.WriteFile(filepath.Join(bundle, complaint), []byte(err.Error()), 0o600))
+	}
+	return nil
+}
+
+// closeInherited closes descriptors that were not meant for this process.
+// gVisor's connections to other sandboxes are not close-on-exec; this process
+// must hold none, for code that breaks into it would command the others. What
+// was meant has the numbers from 3 on, up to the highest in args; what this
+// process has opened itself is close-on-exec.
+func closeInherited(args []string) error {
+	last := 2
+	for _, a := range args {
+		name, value, ok := strings.Cut(a, "=")
+		if !ok || !strings.HasPrefix(name, "--") || !strings.Contains(name, "fd") {
+			continue
+		}
+		value, _, _ = strings.Cut(value, ":") // --pass-fd=HOST:GUEST
+		if n, err := strconv.Atoi(value); err == nil {
+			last = max(last, n)
+		}
+	}
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return fmt.Errorf("close inherited files: %w", err)
+	}
+	for _, e := range entries {
+		n, err := strconv.Atoi(e.Name())
+		if err != nil || n <= last {
+			continue
+		}
+		// The folder's own descriptor is closed meanwhile: an error is an end.
+		if flags, err := unix.FcntlInt(uintptr(n), unix.F_GETFD, 0); err == nil && flags&unix.FD_CLOEXEC == 0 {
+			_ = unix.Close(n) // gone in any case
+		}
+	}
+	return nil
+}
+
+// joinCgroup moves this process into the groups its bundle lists.
+func joinCgroup(bundle string) error {
 	list, err := os.ReadFile(filepath.Join(bundle, procsList))
 	if err != nil {
 		return fmt.Errorf("join cgroup: %w", err)
@@ -76,6 +126,25 @@ func joinCgroup(args []string) error {
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte(oomScore), 0); err != nil {
 		return fmt.Errorf("mark as first to be killed for memory: %w", err)
 	}
+	return nil
+}
+
+// tellMemory has the sandbox's kernel report the instance's memory to the code
+// inside, instead of the machine's: runtimes size their heaps by it. gVisor would
+// take it from a cgroup that it made itself.
+func tellMemory(bundle string, args []string) error {
+	at := slices.Index(args, "--total-memory")
+	if at < 0 || at+1 >= len(args) {
+		return nil // a gofer
+	}
+	b, err := os.ReadFile(filepath.Join(bundle, totalMemory))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // no bound
+	}
+	if err != nil {
+		return fmt.Errorf("report memory: %w", err)
+	}
+	args[at+1] = string(b)
 	return nil
 }
 

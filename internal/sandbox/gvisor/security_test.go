@@ -11,6 +11,7 @@ import (
 
 	"lambent"
 	"lambent/internal/sandbox"
+	"lambent/internal/sandbox/gvisor"
 )
 
 // attack is something hostile code tries as a function's user in a container.
@@ -192,5 +193,82 @@ func TestSecurityAMemoryBombKillsOnlyItsInstance(t *testing.T) {
 	}
 	if out, exit := run(t, peaceful, "/bin/echo", "here"); out != "here\n" || exit.Code != 0 {
 		t.Errorf("the neighbour answers %q, %+v", out, exit)
+	}
+}
+
+func TestSecurityASandboxHoldsNoneOfTheServersConnections(t *testing.T) {
+	var dir string
+	d := openDriver(t, func(o *gvisor.Options) { dir = o.Dir })
+	// Two victims with processes that are waited for: connections that stay open.
+	for _, n := range []string{"1", "2"} {
+		_, r := dialogue(t, newContainer(t, startInstance(t, d, "i-"+n, sandbox.Limits{}), "c-"+n), "/usr/bin/node", "-e", nodeWaiting)
+		line(t, r)
+	}
+	newContainer(t, startInstance(t, d, "i-3", sandbox.Limits{}), "c-3")
+	sockets := func(pid int) map[string]bool {
+		held := map[string]bool{}
+		fds, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, fd := range fds {
+			to, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, fd.Name()))
+			if strings.HasPrefix(to, "socket:") {
+				held[to] = true
+			}
+		}
+		return held
+	}
+	ours := sockets(os.Getpid())
+	if len(ours) < 4 { // a connection and a dialogue for each victim
+		t.Fatalf("the server holds only %v", ours)
+	}
+	holders := map[string][]string{}
+	for _, p := range processes(t) {
+		if !strings.HasPrefix(p.command, "runsc-") || !strings.Contains(p.command, "--root="+dir+"/") {
+			continue
+		}
+		words := strings.Fields(p.command)
+		name := words[0] + " " + words[len(words)-1]
+		for s := range sockets(p.pid) {
+			if ours[s] {
+				t.Errorf("%s holds %s of the server's", name, s)
+			}
+			if strings.HasPrefix(name, "runsc-sandbox") {
+				holders[s] = append(holders[s], name)
+			}
+		}
+	}
+	for s, names := range holders {
+		if len(names) > 1 {
+			t.Errorf("%s is held by %v", s, names)
+		}
+	}
+}
+
+func TestCodeInsideSeesTheInstancesMemoryNotTheMachines(t *testing.T) {
+	d := openDriver(t)
+	c := newContainer(t, startInstance(t, d, "i-1", sandbox.Limits{MemoryMB: 300}), "c-1")
+	if out, _ := run(t, c, "/usr/bin/head", "-n1", "/proc/meminfo"); strings.Join(strings.Fields(out), " ") != "MemTotal: 307200 kB" {
+		t.Error(out)
+	}
+	if out, _ := run(t, c, "/usr/bin/node", "-p", "os.totalmem() >> 20"); out != "300\n" {
+		t.Errorf("Node sees %s MiB", out)
+	}
+}
+
+func TestAStartThatFailsSaysWhy(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "runsc")
+	text := `#!/bin/sh
+for a; do case "$a" in --bundle=*) b="${a#--bundle=}";; esac; [ "$last" = --bundle ] && b="$a"; last="$a"; done
+echo "no such luck" > "$b/complaint"; exit 1`
+	if err := os.WriteFile(script, []byte(text), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { openDriver(t) }() // gVisor has one executable in a process: put it back
+	d := openDriver(t, func(o *gvisor.Options) { o.Executable = script })
+	_, err := d.Start(t.Context(), sandbox.InstanceSpec{ID: "i-1"})
+	if err == nil || !strings.Contains(err.Error(), "no such luck") || lambent.KindOf(err) != lambent.KindUnavailable {
+		t.Errorf("%v", err)
 	}
 }

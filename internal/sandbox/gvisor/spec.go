@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"gvisor.dev/gvisor/pkg/log"
@@ -79,33 +81,53 @@ func baseSpec(root string) *specs.Spec {
 	}
 }
 
-// writeBundle writes what gVisor's processes read: the description, and the
-// groups Main joins.
-func writeBundle(dir string, s *specs.Spec, procs []string) error {
-	b, err := json.Marshal(s)
+// writeBundle writes what gVisor's processes read, and Main before them: the
+// description, the groups to join, and the memory to report (0: the machine's).
+func writeBundle(dir string, s *specs.Spec, procs []string, memory int64) error {
+	description, err := json.Marshal(s)
 	if err != nil {
 		return fmt.Errorf("describe container: %w", err)
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return fmt.Errorf("make bundle: %w", err)
 	}
-	var list []byte
-	for _, p := range procs {
-		list = append(append(list, p...), '\n')
+	files := map[string]string{"config.json": string(description), procsList: strings.Join(procs, "\n")}
+	if memory > 0 {
+		files[totalMemory] = strconv.FormatInt(memory, 10)
 	}
-	if err := os.WriteFile(filepath.Join(dir, procsList), list, 0o600); err != nil {
-		return fmt.Errorf("write bundle: %w", err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "config.json"), b, 0o600); err != nil {
-		return fmt.Errorf("write bundle: %w", err)
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			return fmt.Errorf("write bundle: %w", err)
+		}
 	}
 	return nil
 }
 
+// lastWords reads why a sandbox or container whose folder is dir has failed to
+// start or has crashed, as far as its processes could say; empty where not.
+func lastWords(dir string) string {
+	var all []string
+	for _, name := range []string{filepath.Join("bundle", complaint), gvisorLog} {
+		b, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			continue
+		}
+		text := strings.TrimSpace(string(b[:min(len(b), 2000)])) // a panic's reason comes first, then stacks
+		if text != "" {
+			all = append(all, text)
+		}
+	}
+	return strings.Join(all, "; ")
+}
+
+// gvisorLog is the file in a sandbox's or container's folder to which gVisor
+// writes fatal errors and panics of its processes; nothing else.
+const gvisorLog = "gvisor.log"
+
 // newConfig makes gVisor's configuration for the instance's root (ephemeralMB
-// 0) or a container with a /tmp of that size. A configuration is for one call;
-// gVisor's processes get it as flags.
-func newConfig(opts *Options, ephemeralMB int) (*config.Config, error) {
+// 0) or a container with a /tmp of that size, whose folder is dir. gVisor's
+// processes get it as flags.
+func newConfig(opts *Options, dir string, ephemeralMB int) (*config.Config, error) {
 	settings := map[string]string{
 		"root":     stateDir(opts.Dir),
 		"platform": "systrap",
@@ -114,6 +136,8 @@ func newConfig(opts *Options, ephemeralMB int) (*config.Config, error) {
 		"ignore-cgroups": "true",
 		"host-settings":  "ignore", // advice for the machine's owner: lambent doctor's business
 		"overlay2":       "none",
+		"log":            filepath.Join(dir, gvisorLog),
+		"panic-log":      filepath.Join(dir, gvisorLog),
 		// Spelled out since they are walls, though they are the defaults.
 		"host-uds":                "none",
 		"host-fifo":               "none",
