@@ -39,7 +39,7 @@ type Options struct {
 }
 
 // DefaultProcesses is how many host processes and threads an instance may have
-// where Limits says nothing. gVisor's kernel runs some 40 threads, and a stub
+// where Limits says nothing. gVisor's kernel runs some 20 threads, and a stub
 // process with a thread or two for each address space inside, so this wall
 // stands well behind the 1,024 processes a user may have within.
 const DefaultProcesses = 4096
