@@ -209,7 +209,7 @@ func (c *Container) Invoke(ev *Event) (Answer, error) {
 // fullSpeed is how long an invocation may use all the CPU there is before it is
 // held to its share. Most calls end sooner and never meet the bound; those that
 // compute for longer get CPU in proportion to their memory.
-const fullSpeed = 20 * time.Millisecond
+const fullSpeed = 50 * time.Millisecond
 
 // onTimer runs at the end of the full-speed time and at the deadline.
 func (c *Container) onTimer() {
@@ -366,6 +366,13 @@ func (i *Instance) Boot(ctx context.Context, rt hostinfo.Installed, ephemeralMB 
 		}
 		c.exit = exit
 		close(c.exited)
+		// A child of the runtime's may hold its connection open; what the runtime
+		// itself has said is on its way.
+		select {
+		case <-c.session.Done():
+		case <-time.After(exitGrace):
+			c.session.Close()
+		}
 	})
 	if c.banner, err = c.session.Booted(ctx); err != nil {
 		return nil, fmt.Errorf("boot %s on instance %s: it did not come up: %w%s", rt, i.id, err, c.lastWords())
