@@ -63,7 +63,7 @@ func New(opts Options) (*Driver, error) {
 // gVisor, or another process has the folder.
 func (d *Driver) Open(ctx context.Context) (err error) {
 	if os.Geteuid() != 0 {
-		return d.unavailable("gVisor needs root to make namespaces, mounts and cgroups: start lambent as root (sudo)", nil)
+		return d.unavailable("gVisor needs root, or a user namespace of its own, to make namespaces, mounts and cgroups: start lambent as root (sudo)", nil)
 	}
 	init, err := d.opts.initBinary()
 	if err != nil {

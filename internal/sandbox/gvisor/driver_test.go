@@ -269,6 +269,17 @@ func victim(dir string) int {
 	select {}
 }
 
+// inside counts gVisor's processes of a driver in dir.
+func inside(t testing.TB, dir string) (n int) {
+	t.Helper()
+	for _, p := range processes(t) {
+		if strings.HasPrefix(p.command, "runsc-") && strings.Contains(p.command, "--root="+dir+"/") {
+			n++
+		}
+	}
+	return n
+}
+
 func TestSandboxesEndWithAServerThatIsKilledAndTheNextOneCleansUp(t *testing.T) {
 	dir, err := os.MkdirTemp("", "lambent-")
 	if err != nil {
@@ -287,22 +298,14 @@ func TestSandboxesEndWithAServerThatIsKilledAndTheNextOneCleansUp(t *testing.T) 
 	if got := line(t, bufio.NewReader(out)); got != "up <nil>" {
 		t.Fatal(got)
 	}
-	inside := func() (n int) {
-		for _, p := range processes(t) {
-			if strings.HasPrefix(p.command, "runsc-") && strings.Contains(p.command, "--root="+dir+"/") {
-				n++
-			}
-		}
-		return n
-	}
-	if inside() < 6 {
-		t.Errorf("only %d processes of two instances", inside())
+	if inside(t, dir) < 6 {
+		t.Errorf("only %d processes of two instances", inside(t, dir))
 	}
 	_ = server.Process.Kill()
 	_ = server.Wait()
-	for deadline := time.Now().Add(30 * time.Second); inside() > 0; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); inside(t, dir) > 0; time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatalf("%d processes have outlived their server", inside())
+			t.Fatalf("%d processes have outlived their server", inside(t, dir))
 		}
 	}
 
@@ -332,6 +335,43 @@ func TestSandboxesEndWithAServerThatIsKilledAndTheNextOneCleansUp(t *testing.T) 
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
 	if strings.Contains(string(mounts), dir) {
 		t.Errorf("Close left mounts")
+	}
+}
+
+func TestItRunsInAUserNamespaceOfAUserWithoutRights(t *testing.T) {
+	const nobody = 65534
+	dir, err := os.MkdirTemp("", "lambent-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chown(dir, nobody, nobody); err != nil {
+		t.Fatal(err)
+	}
+	server := exec.Command("/proc/self/exe") // whose folder that user may not enter
+	server.Env = append(os.Environ(), victimEnv+"="+dir, "LAMBENT_TEST_RUNSC="+built.runsc, "LAMBENT_TEST_INIT="+built.init)
+	server.SysProcAttr = &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{HostID: nobody, Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{HostID: nobody, Size: 1}},
+		Credential:  &syscall.Credential{},
+	}
+	out, err := server.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if got := line(t, bufio.NewReader(out)); got != "up <nil>" {
+		t.Error(got)
+	}
+	_ = server.Process.Kill()
+	_ = server.Wait()
+	for deadline := time.Now().Add(30 * time.Second); inside(t, dir) > 0; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d processes have outlived their server", inside(t, dir))
+		}
 	}
 }
 

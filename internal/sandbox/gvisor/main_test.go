@@ -29,6 +29,10 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer os.RemoveAll(dir)
+		if err := os.Chmod(dir, 0o755); err != nil { // for users without rights, too
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 		built.runsc, built.init = filepath.Join(dir, "runsctest"), filepath.Join(dir, "lambent-init")
 		for out, pkg := range map[string]string{built.runsc: "lambent/internal/sandbox/gvisor/runsctest", built.init: "lambent/cmd/lambent-init"} {
 			build := exec.Command("go", "build", "-o", out, pkg)
