@@ -19,6 +19,7 @@ type abuse struct {
 	name    string
 	event   op
 	timeout int32
+	memory  int32 // and with it the CPU; 0 is the least there is
 	check   func(t *testing.T, a *lab.Answer, failure lab.FunctionError)
 }
 
@@ -57,23 +58,23 @@ func anyShape(t *testing.T, a *lab.Answer, failure lab.FunctionError) {
 
 func abuses() []abuse {
 	return []abuse{
-		{"exits", op{"op": "exit", "status": 1}, 5, isExit("Runtime exited with error: exit status 1")},
-		{"kills itself", op{"op": "crash"}, 5, isExit("Runtime exited with error: signal: killed")},
-		{"closes its connection to the host", op{"op": "closeHost"}, 5, isExit("Runtime exited")},
-		{"talks garbage to the host", op{"op": "garbage"}, 5, isExit("Runtime exited")},
-		{"spins past its timeout", op{"op": "spin"}, 2, isTimeout},
-		{"ignores SIGTERM", op{"op": "stubborn"}, 2, isTimeout},
-		{"takes all memory", op{"op": "eat"}, 20, isExit("Runtime exited with error: signal: killed")},
-		{"forks until it may not", op{"op": "fork"}, 20, anyShape},
-		{"fills /tmp", op{"op": "fill"}, 60, func(t *testing.T, a *lab.Answer, _ lab.FunctionError) {
+		{"exits", op{"op": "exit", "status": 1}, 5, 0, isExit("Runtime exited with error: exit status 1")},
+		{"kills itself", op{"op": "crash"}, 5, 0, isExit("Runtime exited with error: signal: killed")},
+		{"closes its connection to the host", op{"op": "closeHost"}, 5, 0, isExit("Runtime exited")},
+		{"talks garbage to the host", op{"op": "garbage"}, 5, 0, isExit("Runtime exited")},
+		{"spins past its timeout", op{"op": "spin"}, 2, 0, isTimeout},
+		{"ignores SIGTERM", op{"op": "stubborn"}, 2, 0, isTimeout},
+		{"takes all memory", op{"op": "eat"}, 30, 0, isExit("Runtime exited with error: signal: killed")},
+		{"forks until it may not", op{"op": "fork"}, 20, 1024, anyShape},
+		{"fills /tmp", op{"op": "fill"}, 60, 1024, func(t *testing.T, a *lab.Answer, _ lab.FunctionError) {
 			t.Helper()
 			if !strings.Contains(string(a.Payload), `"ENOSPC"`) {
 				t.Errorf("filling /tmp ends with %.300s, want ENOSPC", a.Payload)
 			}
 		}},
-		{"writes 100 MB of log", op{"op": "flood", "bytes": 100 << 20}, 60, answers(fmt.Sprint(100 << 20))},
-		{"throws", op{"op": "throw"}, 5, anyShape},
-		{"answers too much", op{"op": "big", "bytes": 7 << 20}, 5, func(t *testing.T, _ *lab.Answer, failure lab.FunctionError) {
+		{"writes 100 MB of log", op{"op": "flood", "bytes": 100 << 20}, 60, 1024, answers(fmt.Sprint(100 << 20))},
+		{"throws", op{"op": "throw"}, 5, 0, anyShape},
+		{"answers too much", op{"op": "big", "bytes": 7 << 20}, 5, 0, func(t *testing.T, _ *lab.Answer, failure lab.FunctionError) {
 			t.Helper()
 			if failure.Type != "Function.ResponseSizeTooLarge" {
 				t.Errorf("the error is %s", failure.Type)
@@ -106,7 +107,7 @@ func TestAbuseLeavesNothingBehind(t *testing.T) {
 			for n, a := range abuses() {
 				t.Run(l.name+" "+a.name, func(t *testing.T) {
 					f := l.function(fmt.Sprintf("abuse-%s-%d", l.name, n))
-					f.Timeout = a.timeout
+					f.Timeout, f.Memory = a.timeout, a.memory
 					c.Create(t, f)
 					endure(t, c, f.Name, a)
 				})

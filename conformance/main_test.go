@@ -3,6 +3,7 @@ package conformance
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -53,6 +54,12 @@ func runTests(m *testing.M) (status int) {
 		return 1
 	}
 	fix = newFixture(ctx, bin, data)
+	// The tests wait for the server more than they compute.
+	flag.Parse()
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		fmt.Fprintln(os.Stderr, "conformance:", err)
+		return 1
+	}
 	status = m.Run()
 	if s := fix.running(); s != nil {
 		if err := s.Stop(); err != nil {
