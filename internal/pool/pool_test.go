@@ -1,0 +1,179 @@
+package pool_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"time"
+
+	"lambent"
+	"lambent/internal/host"
+	"lambent/internal/host/hosttest"
+	"lambent/internal/hostinfo"
+	"lambent/internal/pool"
+	"lambent/internal/sandbox/fake"
+)
+
+// start runs a pool over the fake driver; it drains with the test's end, and
+// nothing may be left.
+func start(t *testing.T, f *hosttest.Fixture, change func(*pool.Options)) *pool.Pool {
+	t.Helper()
+	opts := pool.Options{Host: f.Host, Runtimes: []hostinfo.Installed{hosttest.Node()}, Targets: map[lambent.Family]int{lambent.FamilyNode: 2},
+		MaxInstances: 12, MaxQueue: 1000, InstanceMB: 512, IdleTimeout: 20 * time.Millisecond,
+		InitTimeout: 10 * time.Second, BootTimeout: 10 * time.Second, MaxBoots: 2, Log: slog.New(slog.DiscardHandler)}
+	if change != nil {
+		change(&opts)
+	}
+	p := pool.New(opts)
+	ctx, stop := context.WithCancel(context.Background())
+	var done sync.WaitGroup
+	done.Go(func() { p.Run(ctx, 5*time.Second) })
+	t.Cleanup(func() { stop(); done.Wait() })
+	return p
+}
+
+// owners checks, lease by lease, what must never happen.
+type owners struct {
+	t *testing.T
+
+	mu sync.Mutex
+	// +checklocks:mu
+	leased map[lambent.ContainerID]bool
+	// +checklocks:mu
+	account map[lambent.InstanceID]lambent.AccountID
+}
+
+func (o *owners) take(l *pool.Lease, account lambent.AccountID) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	id, inst := l.Container.ID(), l.Container.Instance().ID()
+	if o.leased[id] {
+		o.t.Errorf("container %s was handed to two callers", id)
+	}
+	o.leased[id] = true
+	if before := o.account[inst]; before != "" && before != account {
+		o.t.Errorf("instance %s went from account %s to %s", inst, before, account)
+	}
+	o.account[inst] = account
+}
+
+func (o *owners) give(l *pool.Lease) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.leased, l.Container.ID())
+}
+
+func TestUnderRandomLoadAndDeathsNoContainerAndNoInstanceIsShared(t *testing.T) {
+	f := hosttest.New(t, fake.Options{})
+	p := start(t, f, nil)
+	o := &owners{t: t, leased: map[lambent.ContainerID]bool{}, account: map[lambent.InstanceID]lambent.AccountID{}}
+	var fns []*lambent.Function
+	for a := range 3 {
+		for n := range 4 {
+			fn := hosttest.Function(fmt.Sprintf("f%d", n), "echo")
+			fn.Account = lambent.AccountID(fmt.Sprintf("%012d", a))
+			fns = append(fns, fn)
+		}
+	}
+	var callers sync.WaitGroup
+	for c := range 40 {
+		callers.Go(func() {
+			r := rand.New(rand.NewPCG(1, uint64(c)))
+			for k := range 25 {
+				fn := fns[r.IntN(len(fns))]
+				l, err := p.Acquire(t.Context(), fn)
+				if err != nil {
+					continue // the machine is full, or the instance was killed: both are told
+				}
+				o.take(l, fn.Account)
+				_, err = l.Container.Invoke(&host.Event{RequestID: lambent.RequestID(fmt.Sprint(c, "-", k)), Payload: []byte("1"), Timeout: 5 * time.Second})
+				switch r.IntN(10) {
+				case 0:
+					_ = f.Driver.Kill(l.Container.Instance().ID(), nil) // it may have died already
+				case 1:
+					err = context.Canceled
+				}
+				o.give(l)
+				if err != nil {
+					l.Discard()
+				} else {
+					l.Release()
+				}
+			}
+		})
+	}
+	callers.Wait()
+}
+
+func TestCallersWhoGiveUpLeaveNothingBehind(t *testing.T) {
+	f := hosttest.New(t, fake.Options{StartDelay: 30 * time.Millisecond})
+	p := start(t, f, func(o *pool.Options) { o.Targets = nil })
+	fn := hosttest.Function("f", "echo")
+	var callers sync.WaitGroup
+	for k := range 30 {
+		callers.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(k)*2*time.Millisecond)
+			defer cancel()
+			if l, err := p.Acquire(ctx, fn); err == nil {
+				l.Release()
+			} else if lambent.KindOf(err) != lambent.KindThrottled {
+				t.Error(err)
+			}
+		})
+	}
+	callers.Wait()
+	hosttest.Eventually(t, "all containers have expired", func() bool { return f.Driver.Alive() == fake.Alive{} })
+}
+
+func TestABootThatFailsIsToldToTheCallerWhoWaitsForIt(t *testing.T) {
+	f := hosttest.New(t, fake.Options{})
+	f.Driver.Script(fake.Fault{Op: fake.OpStart, Err: fmt.Errorf("no more of these")})
+	p := start(t, f, func(o *pool.Options) { o.Targets = nil })
+	if _, err := p.Acquire(t.Context(), hosttest.Function("f", "echo")); err == nil {
+		t.Error("a container came of a boot that failed")
+	}
+	f.Driver.Heal()
+	l, err := p.Acquire(t.Context(), hosttest.Function("f", "echo"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Release()
+}
+
+func TestTheWarmingPoolIsRefilledAfterATakeAndADeath(t *testing.T) {
+	f := hosttest.New(t, fake.Options{})
+	p := start(t, f, nil)
+	full := func() bool { return p.Statuses()[0].Ready == 2 }
+	hosttest.Eventually(t, "the pool is full", full)
+	l, err := p.Acquire(t.Context(), hosttest.Function("f", "echo"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Release()
+	if l.Kind != lambent.StartWarm {
+		t.Errorf("start kind %s: %s", l.Kind, l.Reason)
+	}
+	hosttest.Eventually(t, "the pool is full again", full)
+	for _, i := range f.Driver.Instances() {
+		if i != l.Container.Instance().ID() {
+			if err := f.Driver.Kill(i, nil); err != nil {
+				t.Error(err)
+			}
+			break
+		}
+	}
+	hosttest.Eventually(t, "the dead one is replaced", func() bool { return full() && f.Driver.Count(fake.OpStart) >= 4 })
+}
+
+func TestWithStrictRuntimesOnlyTheVeryVersionServes(t *testing.T) {
+	f := hosttest.New(t, fake.Options{})
+	p := start(t, f, func(o *pool.Options) { o.Strict = true })
+	fn := hosttest.Function("f", "echo")
+	fn.Runtime = "nodejs22.x"
+	if _, err := p.Acquire(t.Context(), fn); lambent.KindOf(err) != lambent.KindInvalid {
+		t.Errorf("nodejs22.x was served by 20: %v", err)
+	}
+}
