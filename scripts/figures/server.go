@@ -28,14 +28,14 @@ type server struct {
 // startTimeout is how long the server may take until it is called broken.
 const startTimeout = 30 * time.Second
 
-// startServer starts the binary and waits until it answers. Idle containers go
-// soon, so that a hundred accounts do not need memory at once.
+// startServer starts the binary, as it is without any settings, and waits until
+// it answers.
 func startServer(ctx context.Context, binary, dir string, verbose bool) (*server, error) {
 	addr, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(binary, "up", "--listen", addr, "--data", dir, "--idle-timeout", "3s", "--log-level", "warn")
+	cmd := exec.Command(binary, "up", "--listen", addr, "--data", dir, "--log-level", "warn")
 	if verbose {
 		cmd.Args = append(cmd.Args, "--log-level", "debug")
 	}
@@ -88,27 +88,21 @@ func (s *server) stop() error {
 // poolTimeout is how long a warm instance may take to be there.
 const poolTimeout = 30 * time.Second
 
-// waitForPool waits until the Node pool has so many warm instances ready; 0
-// stands for as many as it wants, and likewise for all other pools.
-func (s *server) waitForPool(ctx context.Context, want int) error {
+// waitForPools waits until every pool has as many warm instances as it wants.
+func (s *server) waitForPools(ctx context.Context) error {
 	for begin := time.Now(); time.Since(begin) < poolTimeout; {
 		var pools []struct {
-			Configuration string `json:"configuration"`
-			Target        int    `json:"target"`
-			Ready         int    `json:"ready"`
+			Target int `json:"target"`
+			Ready  int `json:"ready"`
 		}
 		if err := (user{s.endpoint, operator}).call(ctx, http.MethodGet, "/_lambent/v1/pools", nil, &pools); err != nil {
 			return err
 		}
-		enough := len(pools) > 0
+		full := len(pools) > 0
 		for _, p := range pools {
-			if want == 0 {
-				enough = enough && p.Ready >= p.Target
-			} else if strings.HasPrefix(p.Configuration, "nodejs") {
-				enough = enough && p.Ready >= want
-			}
+			full = full && p.Ready >= p.Target
 		}
-		if enough {
+		if full {
 			return nil
 		}
 		select {

@@ -97,6 +97,10 @@ func (u user) deploy(ctx context.Context, name, source string) error {
 	}
 }
 
+func (u user) remove(ctx context.Context, name string) error {
+	return u.call(ctx, http.MethodDelete, "/2015-03-31/functions/"+name, nil, nil)
+}
+
 // invoke calls a function; its answer must be the event.
 func (u user) invoke(ctx context.Context, name string) (http.Header, error) {
 	resp, err := u.request(ctx, http.MethodPost, "/2015-03-31/functions/"+name+"/invocations", event)
