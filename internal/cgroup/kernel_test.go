@@ -95,6 +95,9 @@ func TestMemoryOverItsBoundIsKilledAndCounted(t *testing.T) {
 		if n, err := events.Read(make([]byte, 8)); n != 8 || err != nil {
 			t.Errorf("event: %d bytes, %v", n, err)
 		}
+		if starved, err := g.Starved(); !starved || err != nil {
+			t.Errorf("starved %v, %v", starved, err)
+		}
 	}
 	if err := cmd.Wait(); err == nil {
 		t.Error("the process ended in peace")
@@ -105,6 +108,42 @@ func TestMemoryOverItsBoundIsKilledAndCounted(t *testing.T) {
 	}
 	if kills, err := g.OOMKills(); err != nil || kills != u.OOMKills {
 		t.Errorf("%d kills, %v", kills, err)
+	}
+}
+
+func TestAGroupIsNotStarvedWhenOnlyTheOneAboveIsOutOfMemory(t *testing.T) {
+	tree := kernelTree(t)
+	eater, bystander := newGroup(t, tree, "eater"), newGroup(t, tree, "bystander")
+	for _, g := range []*Group{eater, bystander} {
+		if err := g.SetMemory(1 << 30); err != nil {
+			t.Fatal(err)
+		}
+	}
+	above := &Group{name: "above", tree: tree, dirs: nil}
+	for _, d := range tree.dirs {
+		above.dirs = append(above.dirs, d.path)
+	}
+	if err := above.SetMemory(32 << 20); err != nil {
+		t.Fatal(err)
+	}
+	watch, err := bystander.WatchOOM()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := startIn(t, eater, "exec dd if=/dev/zero of=/dev/null bs=64M count=1")
+	if watch != nil { // version 1 tells all below
+		defer watch.Close()
+		if _, err := watch.Read(make([]byte, 8)); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := cmd.Wait(); err == nil {
+		t.Error("the eater ended in peace")
+	}
+	for g, want := range map[*Group]bool{eater: true, bystander: false} {
+		if got, err := g.Starved(); got != want || err != nil {
+			t.Errorf("%s: starved %v, %v", g.name, got, err)
+		}
 	}
 }
 

@@ -53,10 +53,45 @@ func (g *Group) OOMKills() (int, error) {
 	return int(n), err
 }
 
-// WatchOOM gives a file that becomes readable (8 bytes) each time the group is
-// out of memory, just before the kernel picks a process to kill, and once more
-// when the group is removed. It is nil on version 2, where the kernel kills the
-// whole group by itself, and where memory is not bounded. The caller closes it.
+// nearBound is how close to its bound a group is when it cannot have more: the
+// kernel charges in batches and huge pages.
+const nearBound = 16 << 20
+
+// Starved reports whether the group is at its memory bound or has lost a process
+// for memory. It tells what an event of WatchOOM meant.
+func (g *Group) Starved() (bool, error) {
+	kills, err := g.OOMKills()
+	if err != nil || kills > 0 {
+		return kills > 0, err
+	}
+	dir, v := g.at(Memory)
+	use, bound := "memory.usage_in_bytes", "memory.limit_in_bytes"
+	switch v {
+	case 0:
+		return false, nil
+	case V2:
+		use, bound = "memory.current", "memory.max"
+	}
+	used, err := number(filepath.Join(dir, use))
+	if err != nil {
+		return false, fmt.Errorf("read memory use of cgroup %s: %w", g.name, err)
+	}
+	b, err := read(filepath.Join(dir, bound))
+	if err != nil {
+		return false, fmt.Errorf("read memory bound of cgroup %s: %w", g.name, err)
+	}
+	limit, err := strconv.ParseInt(string(bytes.TrimSpace(b)), 10, 64)
+	if err != nil { // "max"
+		return false, nil
+	}
+	return used > limit-nearBound, nil
+}
+
+// WatchOOM gives a file that becomes readable (8 bytes) each time the group, or
+// one above it, is out of memory, just before the kernel picks a process to
+// kill, and once more when the group is removed: ask Starved. It is nil on
+// version 2, where the kernel kills the whole group by itself, and where memory
+// is not bounded. The caller closes it.
 // (Kernel documentation, cgroup-v1/memory, "OOM Control".)
 func (g *Group) WatchOOM() (*os.File, error) {
 	dir, v := g.at(Memory)

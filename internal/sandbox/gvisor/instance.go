@@ -186,18 +186,33 @@ func (i *instance) watch() {
 // cannot open files any more.
 func (i *instance) starve() {
 	defer i.driver.work.Done()
-	if _, err := i.starving.Read(make([]byte, 8)); err != nil {
-		return // closed by release
+	for {
+		if _, err := i.starving.Read(make([]byte, 8)); err != nil {
+			return // closed by release
+		}
+		if i.killStarved() {
+			return
+		}
 	}
+}
+
+// killStarved kills the sandbox if it is its own memory that is short, and not
+// that of a group above; it reports whether there is nothing to watch any more.
+func (i *instance) killStarved() bool {
 	i.mu.Lock()
 	defer i.mu.Unlock() // keeps release from closing pidfd
 	if i.doomed {
-		return // it was the group's removal
+		return true // it was the group's removal
+	}
+	starved, err := i.group.Starved()
+	if err == nil && !starved {
+		return false
 	}
 	i.starved = true
-	if err := killPidfd(i.pidfd); err != nil {
+	if err := errors.Join(err, killPidfd(i.pidfd)); err != nil {
 		i.driver.log.Warn("kill instance that is out of memory", "instance", i.id, "err", err)
 	}
+	return true
 }
 
 // why makes the cause of an end that nobody asked for.
@@ -207,7 +222,7 @@ func (i *instance) why(status unix.WaitStatus, err error) error {
 	kills, killsErr := i.group.OOMKills()
 	switch {
 	case i.starved || kills > 0:
-		e.Reason, e.Message = "OutOfMemory", "the instance used more memory than its bound and was killed"
+		e.Reason, e.Message = "OutOfMemory", "the instance ran out of memory and was killed"
 	case err != nil:
 		e.Message, e.Err = "the sandbox ended, for an unknown reason", err
 	case status.Signaled():
