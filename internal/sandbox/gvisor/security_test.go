@@ -132,7 +132,7 @@ func TestSecurityRootWithoutCapabilitiesCannotWriteTheHostsFiles(t *testing.T) {
 	if err := c.Attach(sandbox.TaskDir, t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
-	for _, path := range []string{"/x", "/usr/x", "/usr/bin/sh", "/etc/passwd", "/var/task/x", "/opt/x", "/lambent/x", "/etc/ssl/certs/x"} {
+	for _, path := range []string{"/x", "/usr/x", "/usr/bin/env", "/etc/passwd", "/var/task/x", "/opt/x", "/lambent/x", "/etc/ssl/certs/x"} {
 		out, exit := runAs(t, c, sandbox.Command{Path: "/bin/sh", Args: []string{"sh", "-c", "echo x >> " + path}})
 		if exit.Code == 0 || !strings.Contains(out, "Read-only file system") {
 			t.Errorf("%s: %q, %+v", path, out, exit)
