@@ -49,6 +49,8 @@ type Container struct {
 	// +checklocks:mu
 	timedOut bool
 	// +checklocks:mu
+	starved bool // it was ended for memory
+	// +checklocks:mu
 	bounded bool // the CPU bound is in force
 	// +checklocks:mu
 	log logState
@@ -211,20 +213,35 @@ func (c *Container) Invoke(ev *Event) (Answer, error) {
 // compute for longer get CPU in proportion to their memory.
 const fullSpeed = 50 * time.Millisecond
 
-// onTimer runs at the end of the full-speed time and at the deadline.
+// memoryWatch is how often the memory of a running invocation is looked at, once
+// it has lasted for fullSpeed. The instance's own bound stands behind this one,
+// with room for what the sandbox itself needs.
+const memoryWatch = 100 * time.Millisecond
+
+// onTimer runs at the end of the full-speed time, then every memoryWatch, and at
+// the deadline.
 func (c *Container) onTimer() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.state != lambent.ContainerBusy {
 		return // the answer was faster
 	}
-	if left := c.deadline.Sub(c.host.now()); left > 0 {
-		c.bound()
-		c.timer.Reset(left)
+	left := c.deadline.Sub(c.host.now())
+	if left <= 0 {
+		c.timedOut = true
+		c.session.Close() // wakes Invoke; whoever called it stops the container
 		return
 	}
-	c.timedOut = true
-	c.session.Close() // wakes Invoke; whoever called it stops the container
+	if !c.bounded {
+		c.bound()
+	}
+	c.sampleMemory()
+	if c.log.memory > int64(c.fn.MemoryMB)<<20 {
+		c.starved = true
+		c.session.Close()
+		return
+	}
+	c.timer.Reset(min(left, memoryWatch))
 }
 
 // bound holds the instance to the function's share of the CPU.

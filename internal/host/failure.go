@@ -49,10 +49,14 @@ func (c *Container) failure(err error) error {
 	if c.timedOut {
 		return &TimeoutError{Phase: "invoke", Limit: c.fn.Timeout()}
 	}
+	exit := &ExitError{}
+	if c.starved {
+		exit.Signal, exit.OutOfMemory = syscall.SIGKILL, true
+		return exit
+	}
 	if !errors.Is(err, runtimeapi.ErrClosed) {
 		return err // an init error, or a guest that broke the protocol
 	}
-	exit := &ExitError{}
 	select {
 	case <-c.exited:
 		exit.Code, exit.Signal = c.exit.Code, syscall.Signal(c.exit.Signal)
@@ -79,24 +83,28 @@ func (c *Container) lastWords() string {
 	return ""
 }
 
-// MaxMemoryUsed is the most memory, in MB, that the container was seen to use. A
-// function that was ended for its memory may have had a little more, since the
-// instance's wall stands behind its own: as on AWS, its size is what is told.
+// MaxMemoryUsed is the most memory, in MB, that the container was seen to use.
 func (c *Container) MaxMemoryUsed() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	now := c.host.now()
-	if now.Sub(c.log.sampled) >= memorySampling {
-		if usage, err := c.inst.box.Usage(); err == nil {
-			c.log.sampled = now
-			c.log.maxMemory = max(c.log.maxMemory, usage.MemoryBytes)
-		}
+	if c.host.now().Sub(c.log.sampled) >= memorySampling {
+		c.sampleMemory()
 	}
-	used := int((c.log.maxMemory + 1<<20 - 1) >> 20)
-	if c.fn != nil {
-		used = min(used, c.fn.MemoryMB)
+	return int((c.log.maxMemory + 1<<20 - 1) >> 20)
+}
+
+// sampleMemory reads the instance's counter. An instance that is gone leaves the
+// last reading.
+//
+// +checklocks:c.mu
+func (c *Container) sampleMemory() {
+	usage, err := c.inst.box.Usage()
+	if err != nil {
+		return
 	}
-	return used
+	c.log.sampled = c.host.now()
+	c.log.memory = usage.MemoryBytes
+	c.log.maxMemory = max(c.log.maxMemory, usage.MemoryBytes)
 }
 
 // memorySampling is how often the memory counter is read at most: reading it
@@ -172,7 +180,8 @@ type logState struct {
 	stream    string
 	request   lambent.RequestID // whose lines come now; empty during init
 	tail      tail
-	ended     bool // the execution the tail is of
+	ended     bool  // the execution the tail is of
+	memory    int64 // bytes, when it was last looked at
 	maxMemory int64
 	sampled   time.Time
 }

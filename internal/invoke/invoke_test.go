@@ -17,6 +17,7 @@ import (
 	"lambent/internal/hostinfo"
 	"lambent/internal/invoke"
 	"lambent/internal/pool"
+	"lambent/internal/sandbox"
 	"lambent/internal/sandbox/fake"
 )
 
@@ -332,4 +333,28 @@ func TestEveryExecutionIsRecorded(t *testing.T) {
 	if len(p.execs) != 1 || p.execs[0].RequestID != r.RequestID || p.execs[0].Error != "Oops" || p.execs[0].Outcome != lambent.OutcomeFunctionError {
 		t.Errorf("records %+v", p.execs)
 	}
+}
+
+func TestARunningFunctionOverItsMemoryIsEnded(t *testing.T) {
+	p := start(t, 1, nil, fake.Options{})
+	p.deploy("f", "wait gate")
+	done := make(chan *lambent.Result)
+	go func() { done <- p.call(t, "f", "1") }()
+	hosttest.Eventually(t, "the call runs", func() bool {
+		for _, i := range p.pool.Snapshots() {
+			if i.State == lambent.InstanceActive && len(i.Containers) == 1 && i.Containers[0].State == lambent.ContainerBusy {
+				return p.Driver.SetUsage(i.ID, sandbox.Usage{MemoryBytes: 129 << 20}) == nil
+			}
+		}
+		return false
+	})
+	r := <-done
+	if want := "Runtime exited with error: signal: killed"; !strings.Contains(string(r.Payload), want) {
+		t.Errorf("payload %s, want %q", r.Payload, want)
+	}
+	lines := p.Logs.Of(r.RequestID)
+	if report := lines[len(lines)-1]; !strings.Contains(report, "Max Memory Used: 129 MB") || !strings.Contains(report, "Runtime.OutOfMemory") {
+		t.Errorf("REPORT %q", report)
+	}
+	p.Open("gate")
 }
