@@ -61,6 +61,8 @@ type Server struct {
 	mu sync.Mutex
 	// +checklocks:mu
 	log bytes.Buffer
+	// +checklocks:mu
+	meant bool // the process was told to end
 }
 
 // Start starts a server on a free port and waits until it is healthy. The error
@@ -156,10 +158,23 @@ func (s *Server) Log() string {
 }
 
 // Terminate sends SIGTERM.
-func (s *Server) Terminate() error { return s.cmd.Process.Signal(syscall.SIGTERM) }
+func (s *Server) Terminate() error {
+	s.meanEnd()
+	return s.cmd.Process.Signal(syscall.SIGTERM)
+}
+
+// meanEnd notes that the process is told to end, and reports whether it was
+// before.
+func (s *Server) meanEnd() (before bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before, s.meant = s.meant, true
+	return before
+}
 
 // Kill ends the server as `kill -9` does and waits until it is gone.
 func (s *Server) Kill() {
+	s.meanEnd()
 	_ = s.cmd.Process.Kill() // it may be gone already
 	<-s.exited
 }
@@ -202,10 +217,8 @@ func Run(tb testing.TB, cfg Config) *Server {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
-		select {
-		case <-s.exited:
-			return
-		default:
+		if s.meanEnd() {
+			return // the test has ended it
 		}
 		if err := s.Stop(); err != nil {
 			tb.Error(err)
