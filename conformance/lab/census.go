@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,7 +29,7 @@ type Census struct {
 	Zombies   []string
 	Mounts    []string // in the server's mount namespace, below the data folder
 	Cgroups   []string // folders, in every hierarchy
-	Networks  []string // network namespaces that processes of the server are in
+	Networks  []string // network namespaces that sandboxes are in
 	Handles   []string // the server's descriptors, but for TCP connections
 	Files     []string // below the data folder, but for what is remembered there
 
@@ -78,7 +79,7 @@ func Compare(before, after Census) error {
 	var all []error
 	check := func(what string, a, b []string) {
 		if len(a) != len(b) {
-			all = append(all, fmt.Errorf("%s: %d before, %d after:\n%s", what, len(a), len(b), cmp.Diff(a, b)))
+			all = append(all, fmt.Errorf("%s: %d before, %d after:\n%s", what, len(a), len(b), cmp.Diff(anonymous(a), anonymous(b))))
 		}
 	}
 	check("sandboxes", before.Sandboxes, after.Sandboxes)
@@ -91,6 +92,19 @@ func Compare(before, after Census) error {
 	check("descriptors of the server", before.Handles, after.Handles)
 	check("files", before.Files, after.Files)
 	return errors.Join(all...)
+}
+
+// ids are what the server names instances and containers.
+var ids = regexp.MustCompile(`\b([ic])-[0-9a-f]{17}`)
+
+// anonymous leaves out what differs though it is the same: who it is of.
+func anonymous(names []string) []string {
+	out := make([]string, 0, len(names))
+	for _, n := range names {
+		out = append(out, ids.ReplaceAllString(n, "$1-*"))
+	}
+	slices.Sort(out)
+	return out
 }
 
 // String is the census in one line.
@@ -195,8 +209,12 @@ func countProcesses(data string, pid int, trees []string) (Census, error) {
 		default:
 			c.Orphans = append(c.Orphans, p.String())
 		}
-		if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", p.pid)); err == nil {
-			networks[ns] = true
+		// The helpers share one or two empty ones, as many as there were starts at
+		// once when the server was new.
+		if p.parent != pid || p.args[0] == sandboxName {
+			if ns, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/net", p.pid)); err == nil {
+				networks[ns] = true
+			}
 		}
 		c.findTrees(p.pid, pid)
 	}
@@ -311,7 +329,8 @@ func cgroupsOf(pid int) map[string]string {
 	return groups
 }
 
-// mountsBelow lists the mounts below dir that process pid sees.
+// mountsBelow lists the mounts below dir that process pid sees, but for those of
+// the helpers' network namespaces.
 func mountsBelow(pid int, dir string) ([]string, error) {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/mountinfo", pid))
 	if err != nil {
@@ -321,7 +340,7 @@ func mountsBelow(pid int, dir string) ([]string, error) {
 	var found []string
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
-		if fields := strings.Fields(lines.Text()); len(fields) > 4 && strings.HasPrefix(fields[4], dir+"/") {
+		if fields := strings.Fields(lines.Text()); len(fields) > 4 && strings.HasPrefix(fields[4], dir+"/") && !strings.HasSuffix(fields[4], "/null-netns") {
 			found = append(found, fields[4]+" of "+fields[3])
 		}
 	}
