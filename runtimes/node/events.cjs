@@ -220,7 +220,7 @@ async function warmUp() {
   require('node:events');
   patchConsole({});
   new Module('/warm')._compile('exports.warm = async (event) => event;', '/warm.js');
-  await import('data:text/javascript,import fs from "node:fs"; export const warm = fs;');
+  await warmImport();
   contextBase = {};
   for (const fn of [async (event) => event, (_event, _context, callback) => callback(new Error('warm'))]) {
     handler = fn;
@@ -228,6 +228,19 @@ async function warmUp() {
       onEvent(parse('{"id":"warm","deadline":1,"arn":"warm"}'), '{"warm":["up",1,null,{"x":"é"}]}');
       await undefined; // the answer of an async handler is sent here
     }
+  }
+}
+
+// warmImport takes a module from a file, as the first function's would be: that
+// starts the threads that read files, and compiles what looks for packages.
+async function warmImport() {
+  const dir = fs.mkdtempSync('/tmp/.lambent-');
+  try {
+    const file = path.join(dir, 'warm.mjs');
+    fs.writeFileSync(file, 'import fs from "node:fs"; export const warm = fs;');
+    await import(pathToFileURL(file));
+  } finally {
+    fs.rmSync(dir, { recursive: true, force: true });
   }
 }
 
