@@ -45,7 +45,9 @@ type Container struct {
 	// +checklocks:mu
 	idleSince time.Time
 	// +checklocks:mu
-	deadline time.Time // of the running invocation
+	started time.Time // the running invocation
+	// +checklocks:mu
+	deadline time.Time // of it
 	// +checklocks:mu
 	timedOut bool
 	// +checklocks:mu
@@ -178,9 +180,9 @@ func (c *Container) Invoke(ev *Event) (Answer, error) {
 		return Answer{}, err
 	}
 	c.changeState(lambent.ContainerBusy)
-	c.deadline = start.Add(ev.Timeout)
+	c.started, c.deadline = start, start.Add(ev.Timeout)
 	c.mu.Unlock()
-	c.timer.Reset(min(ev.Timeout, fullSpeed))
+	c.host.watch.called()
 
 	msg := &runtimeapi.Event{Event: frame.Event{
 		RequestID:      string(ev.RequestID),
@@ -190,10 +192,9 @@ func (c *Container) Invoke(ev *Event) (Answer, error) {
 		ClientContext:  ev.ClientContext,
 		Payload:        ev.Payload,
 	}}
-	// The timer ends the wait by closing the session: no context is needed.
+	// The watch ends the wait by closing the session: no context is needed.
 	answer, err := c.session.Invoke(context.Background(), msg)
 	end := c.host.now()
-	c.timer.Stop()
 	c.logs.drain()
 
 	c.mu.Lock()
@@ -208,40 +209,31 @@ func (c *Container) Invoke(ev *Event) (Answer, error) {
 	return a, nil
 }
 
-// fullSpeed is how long an invocation may use all the CPU there is before it is
-// held to its share. Most calls end sooner and never meet the bound; those that
-// compute for longer get CPU in proportion to their memory.
-const fullSpeed = 50 * time.Millisecond
-
-// memoryWatch is how often the memory of a running invocation is looked at, once
-// it has lasted for fullSpeed. The instance's own bound stands behind this one,
-// with room for what the sandbox itself needs.
-const memoryWatch = 100 * time.Millisecond
-
-// onTimer runs at the end of the full-speed time, then every memoryWatch, and at
-// the deadline.
-func (c *Container) onTimer() {
+// look holds a running invocation to its limits, of time, CPU and memory, and
+// tells whether there is one.
+func (c *Container) look(now time.Time) (busy bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.state != lambent.ContainerBusy {
-		return // the answer was faster
+		return false
 	}
-	left := c.deadline.Sub(c.host.now())
-	if left <= 0 {
+	switch {
+	case !now.Before(c.deadline):
 		c.timedOut = true
 		c.session.Close() // wakes Invoke; whoever called it stops the container
-		return
+	case now.Sub(c.started) >= fullSpeed:
+		if !c.bounded {
+			c.bound()
+		}
+		if now.Sub(c.log.sampled) < memoryWatch {
+			break
+		}
+		if c.sampleMemory(); c.log.memory > int64(c.fn.MemoryMB)<<20 {
+			c.starved = true
+			c.session.Close()
+		}
 	}
-	if !c.bounded {
-		c.bound()
-	}
-	c.sampleMemory()
-	if c.log.memory > int64(c.fn.MemoryMB)<<20 {
-		c.starved = true
-		c.session.Close()
-		return
-	}
-	c.timer.Reset(min(left, memoryWatch))
+	return true
 }
 
 // bound holds the instance to the function's share of the CPU.
@@ -282,7 +274,6 @@ func (c *Container) Stop(ctx context.Context) error {
 func (c *Container) close(ctx context.Context) error {
 	c.closing.Do(func() {
 		defer close(c.closed)
-		c.timer.Stop()
 		c.session.Close()
 		select {
 		case <-c.exited:
@@ -299,6 +290,7 @@ func (c *Container) close(ctx context.Context) error {
 		if release != nil {
 			release()
 		}
+		c.host.watch.remove(c)
 		c.inst.mu.Lock()
 		delete(c.inst.containers, c.id)
 		c.inst.mu.Unlock()
@@ -337,8 +329,6 @@ func (i *Instance) Boot(ctx context.Context, rt hostinfo.Installed, ephemeralMB 
 	h := i.host
 	c := &Container{host: h, inst: i, id: lambent.ContainerID(newID("c-")), runtime: rt,
 		exited: make(chan struct{}), closed: make(chan struct{})}
-	c.timer = time.AfterFunc(time.Hour, c.onTimer)
-	c.timer.Stop()
 
 	var undo []func()
 	defer func() {
@@ -376,6 +366,8 @@ func (i *Instance) Boot(ctx context.Context, rt hostinfo.Installed, ephemeralMB 
 	if err != nil {
 		return nil, fmt.Errorf("boot %s on instance %s: %w", rt, i.id, err)
 	}
+	h.watch.add(c)
+	undo = append(undo, func() { h.watch.remove(c) })
 	h.watchers.Go(func() { // ends with the process, which ends with the container
 		exit, err := proc.Wait(context.Background())
 		if err != nil {

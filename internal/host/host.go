@@ -63,7 +63,8 @@ type Host struct {
 	now        func() time.Time
 	code       *codeCache
 	runtimeDir string
-	watchers   sync.WaitGroup // one a process, one an instance
+	watch      *watch
+	watchers   sync.WaitGroup // of the watch, one a process, one an instance
 
 	mu sync.Mutex
 	// +checklocks:mu
@@ -77,7 +78,8 @@ func New(opts Options) *Host {
 		now = time.Now
 	}
 	return &Host{opts: opts, log: opts.Log, now: now, code: newCodeCache(filepath.Join(opts.Dir, "code"), opts.Fetch),
-		runtimeDir: filepath.Join(opts.Dir, "runtime"), instances: map[lambent.InstanceID]*Instance{}}
+		runtimeDir: filepath.Join(opts.Dir, "runtime"), instances: map[lambent.InstanceID]*Instance{},
+		watch: newWatch(now)}
 }
 
 // Open removes what an earlier process left behind and writes the bootstraps.
@@ -103,6 +105,7 @@ func (h *Host) Open(ctx context.Context) error {
 			return fmt.Errorf("open host: write a bootstrap: %w", err)
 		}
 	}
+	h.watchers.Go(h.watch.run)
 	return nil
 }
 
@@ -115,6 +118,7 @@ func (h *Host) Close() error {
 	if left > 0 {
 		return fmt.Errorf("close host: %d instances are still there", left)
 	}
+	h.watch.close()
 	h.watchers.Wait()
 	return nil
 }
