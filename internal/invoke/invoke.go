@@ -75,33 +75,35 @@ func (s *Service) Invoke(ctx context.Context, inv *lambent.Invocation) (*lambent
 		if err != nil {
 			return s.failedStart(inv, fn, err)
 		}
-		result, handed, err := s.execute(inv, fn, lease)
-		if err == nil {
+		c := lease.Container
+		ev := host.Event{
+			RequestID: inv.RequestID, Payload: inv.Payload, Timeout: fn.Timeout(),
+			InvokedARN:    lambent.FunctionARN(s.opts.Region, fn.Account, fn.Name, inv.Qualifier),
+			ClientContext: inv.ClientContext, TraceID: inv.TraceID,
+		}
+		c.Begin(inv.RequestID, fn.Version)
+		answer, err := c.Invoke(&ev)
+		if err != nil && answer.StartedAt.IsZero() && !isTimeout(err) && try < maxTries {
+			c.End(fmt.Sprintf("RequestId: %s The container ended before it took the event; another one is given it", inv.RequestID))
+			lease.Discard()
+			s.opts.Log.Info("a container ended before it was handed the event; trying another", "request", inv.RequestID, "container", c.ID(), "error", err)
+			continue
+		}
+		result := s.settle(inv, fn, lease, answer, err)
+		if err != nil { // the container is of no more use
+			lease.Discard()
+		} else {
 			lease.Release()
-			return result, nil
 		}
-		lease.Discard()
-		if handed || try == maxTries {
-			return result, nil
-		}
-		s.opts.Log.Info("a container ended before it was handed the event; trying another", "request", inv.RequestID, "container", lease.Container.ID(), "error", err)
+		return result, nil
 	}
 }
 
-// execute hands the event over and makes the result and the log of it. An error
-// means that the container is of no more use; handed tells whether the function
-// may have begun, and then the result is what the caller is told.
-func (s *Service) execute(inv *lambent.Invocation, fn *lambent.Function, lease *pool.Lease) (result *lambent.Result, handed bool, err error) {
+// settle makes the result, the log and the record of an execution that has
+// ended: with answer, or with what host.Container.Invoke failed with.
+func (s *Service) settle(inv *lambent.Invocation, fn *lambent.Function, lease *pool.Lease, answer host.Answer, err error) *lambent.Result {
 	c := lease.Container
-	ev := host.Event{
-		RequestID: inv.RequestID, Payload: inv.Payload, Timeout: fn.Timeout(),
-		InvokedARN:    lambent.FunctionARN(s.opts.Region, fn.Account, fn.Name, inv.Qualifier),
-		ClientContext: inv.ClientContext, TraceID: inv.TraceID,
-	}
-	c.Begin(inv.RequestID, fn.Version)
-	answer, err := c.Invoke(&ev)
-
-	result = &lambent.Result{
+	result := &lambent.Result{
 		RequestID: inv.RequestID, Payload: answer.Payload,
 		Start: lambent.Start{Kind: lease.Kind, Reason: lease.Reason, Instance: c.Instance().ID(), Container: c.ID(),
 			ServedVersion: fn.Version, ReceivedAt: inv.ReceivedAt, ExecStartedAt: answer.StartedAt},
@@ -125,7 +127,12 @@ func (s *Service) execute(inv *lambent.Invocation, fn *lambent.Function, lease *
 		result.LogTail = c.Tail()
 	}
 	s.record(fn, result, report)
-	return result, !answer.StartedAt.IsZero(), err
+	return result
+}
+
+func isTimeout(err error) bool {
+	_, is := errors.AsType[*host.TimeoutError](err)
+	return is
 }
 
 // unhandled is AWS's word for every function error ("Handled" is history).

@@ -195,8 +195,8 @@ func (s *Session) AwaitReady(ctx context.Context) error {
 // with ctx's cause. In the last case the runtime goes on with the event; its
 // answer is dropped, and only after that can the session be used again.
 //
-// An event that fails with HandedAt still zero was never given to the runtime
-// whole: another one can have it.
+// An event that fails with HandedAt zero was never taken by the runtime whole:
+// another one can have it.
 func (s *Session) Invoke(ctx context.Context, e *Event) (Answer, error) {
 	if len(e.Payload) > frame.MaxPayload {
 		return Answer{}, &lambent.Error{Op: "invoke", Resource: "container " + string(s.id), Kind: lambent.KindTooLarge,
@@ -218,6 +218,12 @@ func (s *Session) Invoke(ctx context.Context, e *Event) (Answer, error) {
 		case a := <-s.answers: // it answered, then ended
 			return a, nil
 		default:
+			// A Unix socket whose other end is closed with something unread in it
+			// says so, by this error in place of an end of file (unix(7)): the
+			// runtime was gone before it had the whole event.
+			if errors.Is(s.Err(), syscall.ECONNRESET) {
+				e.HandedAt = time.Time{}
+			}
 			return Answer{}, fmt.Errorf("invoke in container %s: %w", s.id, s.Err())
 		}
 	case <-ctx.Done():
