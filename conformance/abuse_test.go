@@ -3,10 +3,12 @@ package conformance
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
@@ -210,4 +212,68 @@ func TestIdleContainersGoAwayWhole(t *testing.T) {
 		c.Delete(t, "idle-"+l.name)
 	}
 	lab.AwaitCensus(t, s, before)
+}
+
+// A sandbox that is killed from outside, idle or at work, costs its function one
+// answer at most, and leaves nothing.
+func TestKilledSandboxIsReplaced(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	s.AwaitSettled(t)
+	warmUp(t, s)
+	before := lab.MustCount(t, s)
+	c := s.Caller(t, fix.accounts.Next())
+	for _, l := range []language{node(t), golang(t)} {
+		name := "killed-" + l.name
+		c.Create(t, l.function(name))
+		_, first := lab.Do[any](t, c, name, op{"op": "nothing"})
+		killSandbox(t, s, name, "idle")
+		calls, second := lab.Do[int](t, c, name, op{"op": "calls"})
+		if calls != 1 || second.ContainerID() == first.ContainerID() {
+			t.Errorf("%s: the call after the kill is number %d of container %s, killed was %s", l.name, calls, second.ContainerID(), first.ContainerID())
+		}
+
+		done := make(chan string, 1)
+		go func() {
+			a, err := c.Call(t.Context(), name, op{"op": "sleep", "ms": 9000})
+			if err != nil {
+				done <- err.Error()
+				return
+			}
+			done <- string(a.Payload)
+		}()
+		lab.Eventually(t, "wait for the function to say that it sleeps", func() error {
+			if r := c.HTTP(t, http.MethodGet, "/_lambent/v1/functions/"+name+"/logs", nil); !strings.Contains(string(r.Body), "sleeping") {
+				return fmt.Errorf("the log is %d %s", r.Status, r.Body)
+			}
+			return nil
+		})
+		killSandbox(t, s, name, "busy")
+		if answer := <-done; !strings.HasPrefix(answer, `{"errorType":"Runtime.ExitError"`) || !strings.Contains(answer, "Error: Runtime exited with error: signal: killed") {
+			t.Errorf("%s: the call whose sandbox is killed ends with %s", l.name, answer)
+		}
+		if calls, _ := lab.Do[int](t, c, name, op{"op": "calls"}); calls != 1 {
+			t.Errorf("%s: after the kill the call is number %d", l.name, calls)
+		}
+		c.Delete(t, name)
+	}
+	lab.AwaitCensus(t, s, before)
+}
+
+// killSandbox waits until a function has a container in a state, and kills the
+// process that is the kernel of its sandbox.
+func killSandbox(t *testing.T, s *lab.Server, function, state string) {
+	t.Helper()
+	lab.Eventually(t, "find the sandbox to kill", func() error {
+		containers, err := s.Containers()
+		if err != nil {
+			return err
+		}
+		for _, c := range containers {
+			if c.Function == function && c.State == state {
+				return syscall.Kill(c.PID, syscall.SIGKILL)
+			}
+		}
+		return fmt.Errorf("%s has no %s container among %+v", function, state, containers)
+	})
 }

@@ -327,3 +327,46 @@ func otherFunctions(t *testing.T, i intruder, l language) {
 		t.Errorf("/var/task (-want +got):\n%s", diff)
 	}
 }
+
+// An instance serves one account in all its life, and never two, however their
+// calls are mixed; and what one account has, another does not see.
+func TestSecurityAccountsNeverShareAnInstance(t *testing.T) {
+	t.Parallel()
+	const rounds = 15
+	callers := []*lab.Caller{newCaller(t), newCaller(t), newCaller(t)}
+	owners := map[string]string{} // of instances
+	for n, c := range callers {
+		for _, l := range []language{node(t), python(t)} { // the same names for all
+			f := l.function("mixed-" + l.name)
+			f.Env = map[string]string{"OWNER": fmt.Sprint("caller ", n)}
+			c.Create(t, f)
+		}
+	}
+	for round := range rounds {
+		for n, c := range callers {
+			for _, name := range []string{"mixed-node", "mixed-python"} {
+				env, a := lab.Do[map[string]string](t, c, name, op{"op": "env"})
+				if env["OWNER"] != fmt.Sprint("caller ", n) {
+					t.Fatalf("round %d: %s of caller %d is the one of %s", round, name, n, env["OWNER"])
+				}
+				instance := a.Header.Get("X-Lambent-Instance-Id")
+				if owner, known := owners[instance]; known && owner != c.Account {
+					t.Fatalf("round %d: instance %s served %s and %s", round, instance, owner, c.Account)
+				}
+				owners[instance] = c.Account
+			}
+		}
+	}
+	instances, err := callers[0].Server.Instances()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range instances {
+		if owner, known := owners[i.InstanceID]; known && i.Account != owner {
+			t.Errorf("instance %s is said to be of account %q, it served %s", i.InstanceID, i.Account, owner)
+		}
+	}
+	if len(owners) < len(callers) {
+		t.Errorf("%d accounts were served by %d instances", len(callers), len(owners))
+	}
+}

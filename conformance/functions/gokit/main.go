@@ -55,11 +55,9 @@ func handle(ctx context.Context, e event) (any, error) {
 	case "exit":
 		os.Exit(e.Status)
 	case "sleep":
+		fmt.Println("sleeping")
 		time.Sleep(time.Duration(e.Ms) * time.Millisecond)
 		return "slept", nil
-	case "spin":
-		for {
-		}
 	case "big":
 		return strings.Repeat("x", e.Bytes), nil
 	case "log":

@@ -35,7 +35,7 @@ const ops = {
   reject: async () => { await sleep(1); throw new RangeError('later'); },
   exit: (event) => process.exit(event.status),
   crash: () => process.kill(process.pid, 'SIGKILL'),
-  sleep: async (event) => { await sleep(event.ms); return 'slept'; },
+  sleep: async (event) => { console.log('sleeping'); await sleep(event.ms); return 'slept'; },
   spin: () => { for (;;); },
   stubborn: () => { for (const s of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(s, () => {}); for (;;); },
   eat: () => { for (;;) kept.push(Buffer.alloc(16 << 20, 1)); },
