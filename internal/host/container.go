@@ -28,7 +28,6 @@ type Container struct {
 	box      sandbox.Container
 	session  *runtimeapi.Session
 	logs     *logPipe
-	timer    *time.Timer // bounds the CPU, then ends the invocation
 	exited   chan struct{}
 	exit     sandbox.Exit // valid once exited is closed
 	closing  sync.Once

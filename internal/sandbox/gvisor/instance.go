@@ -282,7 +282,13 @@ func (i *instance) Usage() (sandbox.Usage, error) {
 	if err != nil {
 		return sandbox.Usage{}, &lambent.Error{Op: "read use of instance", Resource: string(i.id), Kind: lambent.KindUnavailable, Err: err}
 	}
-	return sandbox.Usage{MemoryBytes: u.Shmem, CPUTime: u.CPUTime, OOMKills: u.OOMKills}, nil
+	usage := sandbox.Usage{MemoryBytes: u.Shmem, CPUTime: u.CPUTime, OOMKills: u.OOMKills}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.starved { // killed by us, before the kernel had to
+		usage.OOMKills = max(usage.OOMKills, 1)
+	}
+	return usage, nil
 }
 
 // enter counts a piece of work that Destroy has to wait for; it fails once the
