@@ -169,7 +169,10 @@ func cloneRoot(dir, root string) error {
 func (i *instance) watch() {
 	defer i.driver.work.Done()
 	waitErr := waitPidfd(i.pidfd)
-	// Wait asks the sandbox, which does not answer any more, and then reaps:
+	// Whatever may still hold the dead sandbox's control socket open must not be
+	// asked: it would not answer. Without its name nobody reaches it.
+	_ = os.Remove(i.box.GetControlSocketPath()) // gone already, or never a file: just as well
+	// Wait asks the sandbox, which cannot be reached any more, and then reaps:
 	// under the lock that keeps Destroy from doing the same.
 	status, err := i.box.Wait(string(i.id))
 	i.mu.Lock()
