@@ -13,7 +13,7 @@ import (
 	"lambent"
 )
 
-var root = Place{Root: true, Home: "/root", Dir: "/work"}
+var root = Place{Root: true, Home: "/root", Dir: "/srv"}
 
 func environment(pairs ...string) func(string) string {
 	return func(name string) string {
@@ -245,8 +245,8 @@ func TestDefaultDataFollowsTheUser(t *testing.T) {
 		}
 	}
 	c, err := Load(Sources{Place: root, Flags: map[string]string{"data": "d"}})
-	if err != nil || c.Data != "/work/d" {
-		t.Errorf("a relative data folder became %q, %v, want /work/d", c.Data, err)
+	if err != nil || c.Data != "/srv/d" {
+		t.Errorf("a relative data folder became %q, %v, want /srv/d", c.Data, err)
 	}
 }
 
