@@ -114,7 +114,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	}
 	workers := pool.New(pool.Options{Host: machine, Runtimes: runtimes, Strict: cfg.StrictRuntimes, Targets: cfg.Pool, MaxInstances: limit, MaxQueue: maxQueue,
 		InstanceMB: cfg.InstanceMemoryMB, IdleTimeout: cfg.IdleTimeout, InitTimeout: cfg.InitTimeout, BootTimeout: bootTimeout,
-		MaxBoots: runtime.NumCPU(), Log: log})
+		MaxBoots: 2 * runtime.NumCPU(), Log: log})
 	poolCtx, stopPool := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	running.Go(func() { workers.Run(poolCtx, cfg.DrainTimeout) })

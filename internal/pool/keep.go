@@ -54,6 +54,9 @@ func (p *Pool) refill(now time.Time) (again time.Time) {
 		pools = append(pools, placement.Supply{Configuration: s.config, Target: st.Target, Ready: len(p.warm[s.config]),
 			Starting: s.booting, Claimed: len(s.claims), RestUntil: s.retryAt})
 	}
+	if p.pending() > 0 {
+		return again // callers come first; the end of their boots wakes the keeper
+	}
 	boots, again := placement.Refill(pools, placement.Room{Instances: p.opts.MaxInstances - p.instances, Boots: p.opts.MaxBoots - p.booting}, now)
 	for k, n := range boots {
 		for range n {

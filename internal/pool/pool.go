@@ -130,8 +130,13 @@ type grant struct {
 }
 
 // claim is a start that waits for an instance to be booted; it gets nil when that
-// failed.
-type claim struct{ got chan *host.Container }
+// failed. A claim that its line needs no more is dropped before it gets nil: it
+// then counts as a start no longer.
+type claim struct {
+	line    *line
+	dropped bool
+	got     chan *host.Container
+}
 
 // Lease is a container handed to one caller for one execution. End it with
 // Release or Discard, once.
@@ -255,7 +260,7 @@ func (p *Pool) supplyOf(rt hostinfo.Installed, ephemeralMB int) *supply {
 func (p *Pool) decide(l *line, queued int, now time.Time) placement.Plan {
 	return placement.Decide(placement.Snapshot{
 		Containers: &p.containers, Warm: p.warm,
-		Instances: p.instances, MaxInstances: p.opts.MaxInstances, Destroying: p.destroying,
+		Instances: p.instances + p.pending(), MaxInstances: p.opts.MaxInstances, Destroying: p.destroying,
 		Queued: queued, MaxQueue: p.opts.MaxQueue,
 	}, placement.Request{Key: l.key, Configuration: l.supply.config, Starting: l.starting, Waiting: len(l.waiters)}, now)
 }

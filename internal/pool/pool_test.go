@@ -177,3 +177,50 @@ func TestWithStrictRuntimesOnlyTheVeryVersionServes(t *testing.T) {
 		t.Errorf("nodejs22.x was served by 20: %v", err)
 	}
 }
+
+func TestABurstBootsAFewInstancesAtATimeAndNoMoreThanItNeeds(t *testing.T) {
+	var mu sync.Mutex
+	running, most := 0, 0
+	f := hosttest.New(t, fake.Options{Before: func(ctx context.Context, c fake.Call) error {
+		if c.Op != fake.OpStart {
+			return nil
+		}
+		mu.Lock()
+		running++
+		most = max(most, running)
+		mu.Unlock()
+		defer func() {
+			mu.Lock()
+			running--
+			mu.Unlock()
+		}()
+		select {
+		case <-time.After(5 * time.Millisecond): // how long a boot takes
+		case <-ctx.Done():
+		}
+		return nil
+	}})
+	p := start(t, f, func(o *pool.Options) { o.Targets, o.MaxInstances, o.IdleTimeout = nil, 500, time.Minute })
+	fn := hosttest.Function("f", "echo")
+	const callers = 200
+	var wait sync.WaitGroup
+	for range callers {
+		wait.Go(func() {
+			l, err := p.Acquire(t.Context(), fn)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			l.Release()
+		})
+	}
+	wait.Wait()
+	mu.Lock()
+	defer mu.Unlock()
+	if most > 2 {
+		t.Errorf("%d instances were booting at once, at most 2 may", most)
+	}
+	if n := f.Driver.Count(fake.OpStart); n > callers/4 {
+		t.Errorf("%d instances were started for %d calls that each took no time", n, callers)
+	}
+}

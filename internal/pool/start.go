@@ -24,7 +24,7 @@ func (p *Pool) carryOut(plan placement.Plan, l *line) {
 		p.poke() // refill
 		p.work.Go(func() { p.bringUp(l, c, plan.Kind(), plan.Reason()) })
 	case placement.StartOnDemand:
-		claim := p.claim(l.supply)
+		claim := p.claim(l)
 		p.change(l, func() { l.starting++ })
 		p.work.Go(func() {
 			c, err := p.await(claim)
@@ -98,22 +98,71 @@ func (p *Pool) evictWarm(id lambent.InstanceID) {
 // claim has an instance booted, of which the first to be ready is the claim's.
 //
 // +checklocks:p.mu
-func (p *Pool) claim(s *supply) *claim {
-	c := &claim{got: make(chan *host.Container, 1)}
-	s.claims = append(s.claims, c)
-	p.boot(s)
+func (p *Pool) claim(l *line) *claim {
+	c := &claim{line: l, got: make(chan *host.Container, 1)}
+	l.supply.claims = append(l.supply.claims, c)
+	p.bootPending()
 	return c
+}
+
+// bootPending begins boots for claims, as many as may run at once: all at once
+// would take the machine from those that run, and each other past their limit.
+// What a line needs no more, because containers became free meanwhile, is not
+// begun.
+//
+// +checklocks:p.mu
+func (p *Pool) bootPending() {
+	for _, s := range p.supplies {
+		for len(s.claims) > s.booting && p.booting < p.opts.MaxBoots {
+			last := s.claims[len(s.claims)-1]
+			if last.line.starting > len(last.line.waiters) {
+				s.claims = s.claims[:len(s.claims)-1]
+				p.change(last.line, func() { last.line.starting-- })
+				last.dropped = true
+				last.got <- nil
+				continue
+			}
+			p.boot(s)
+		}
+	}
+}
+
+// pending is how many claims no boot was begun for.
+//
+// +checklocks:p.mu
+func (p *Pool) pending() (n int) {
+	for _, s := range p.supplies {
+		n += max(0, len(s.claims)-s.booting)
+	}
+	return n
 }
 
 // await waits for a claim.
 func (p *Pool) await(c *claim) (*host.Container, error) {
 	select {
 	case got := <-c.got:
-		if got == nil {
+		switch {
+		case c.dropped:
+			return nil, errUnneeded
+		case got == nil:
 			return nil, errNoInstance
 		}
 		return got, nil
 	case <-p.ctx.Done():
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if c.dropped {
+			return nil, errUnneeded
+		}
+		s := c.line.supply // so that nobody drops it, or hands it an instance, from here on
+		s.claims = slices.DeleteFunc(s.claims, func(other *claim) bool { return other == c })
+		select {
+		case got := <-c.got: // at the same moment
+			if got != nil {
+				p.destroy(got.Instance())
+			}
+		default:
+		}
 		return nil, p.ctx.Err()
 	}
 }
@@ -141,9 +190,11 @@ func (p *Pool) bringUp(l *line, c *host.Container, kind lambent.StartKind, reaso
 			// invocation, under the function's own timeout.
 			limit, again = l.fn.Timeout(), true
 		}
-		next, how := p.replace(l, c, again)
+		next, how, dropped := p.replace(l, c, again)
 		if next == nil {
-			if fault {
+			if dropped != nil {
+				err = dropped
+			} else if fault {
 				err = &StartError{Err: err, Container: c, Kind: kind, Reason: reason, Took: loaded.Init}
 			}
 			p.startFailed(l, err)
@@ -160,28 +211,33 @@ func (p *Pool) bringUp(l *line, c *host.Container, kind lambent.StartKind, reaso
 
 // replace destroys an instance that failed and, if again, gets another, nil when
 // there is none to be had.
-func (p *Pool) replace(l *line, failed *host.Container, again bool) (next *host.Container, how string) {
+func (p *Pool) replace(l *line, failed *host.Container, again bool) (next *host.Container, how string, err error) {
 	p.mu.Lock()
 	p.destroy(failed.Instance())
 	switch {
 	case !again || p.draining:
 		p.mu.Unlock()
-		return nil, ""
+		return nil, "", nil
 	case len(p.warm[l.supply.config]) > 0:
 		defer p.mu.Unlock()
-		return p.takeWarm(l.supply.config), "took another warm one"
+		return p.takeWarm(l.supply.config), "took another warm one", nil
 	case p.instances-p.destroying >= p.opts.MaxInstances:
 		p.mu.Unlock()
-		return nil, ""
+		return nil, "", nil
 	}
-	claim := p.claim(l.supply)
+	claim := p.claim(l)
 	p.mu.Unlock()
-	next, err := p.await(claim)
-	if err != nil {
-		return nil, ""
+	switch next, err = p.await(claim); err {
+	case nil:
+		return next, "booted another", nil
+	case errUnneeded:
+		return nil, "", err
 	}
-	return next, "booted another"
+	return nil, "", nil // what failed first is what is told
 }
+
+// errUnneeded is a claim that was dropped: there is nobody to be told.
+var errUnneeded = errors.New("no longer needed")
 
 // errNoInstance is a boot that failed.
 var errNoInstance = errors.New("no instance could be booted; the server's log says why")
@@ -240,12 +296,17 @@ func (p *Pool) started(l *line, c *host.Container, kind lambent.StartKind, reaso
 	p.offer(w, kind, reason, loaded)
 }
 
-// startFailed tells one caller, and no other, that a start failed.
+// startFailed tells one caller, and no other, that a start failed; nobody where
+// other starts are under way for all who wait.
 func (p *Pool) startFailed(l *line, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err == errUnneeded {
+		p.serveQueued()
+		return
+	}
 	p.change(l, func() { l.starting-- })
-	if len(l.waiters) > 0 {
+	if l.unserved() > 0 {
 		p.grant(l, grant{err: err})
 	}
 	p.serveQueued()
@@ -281,6 +342,7 @@ func (p *Pool) boot(s *supply) {
 		defer p.poke()
 		s.booting--
 		p.booting--
+		defer p.bootPending()
 		switch {
 		case err != nil:
 			p.bootFailed(s, inst, err)
