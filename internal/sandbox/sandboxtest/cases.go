@@ -2,6 +2,7 @@ package sandboxtest
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -297,13 +298,14 @@ func mounts(r *rig) {
 func tmpOwn(r *rig) {
 	one, two := r.start(), r.start()
 	a, b, far := r.serve(r.contain(one)), r.serve(r.contain(one)), r.serve(r.contain(two))
-	r.wantAnswer(a, "write /tmp/note mine", "ok")
-	r.wantAnswer(a, "read /tmp/note", "ok mine")
-	r.wantErr(b, "read /tmp/note")
-	r.wantErr(far, "read /tmp/note")
-	r.wantAnswer(b, "write /tmp/note yours", "ok")
-	r.wantAnswer(a, "read /tmp/note", "ok mine")
-	if _, err := os.Lstat("/tmp/note"); err == nil {
+	note := "/tmp/note-" + rand.Text() // the host's /tmp is everybody's: no name there is ours by right
+	r.wantAnswer(a, "write "+note+" mine", "ok")
+	r.wantAnswer(a, "read "+note, "ok mine")
+	r.wantErr(b, "read "+note)
+	r.wantErr(far, "read "+note)
+	r.wantAnswer(b, "write "+note+" yours", "ok")
+	r.wantAnswer(a, "read "+note, "ok mine")
+	if _, err := os.Lstat(note); err == nil {
 		r.Error("a file of a container is in the host's /tmp")
 	}
 	r.wantErr(a, "write /usr/note x")
