@@ -35,6 +35,7 @@ import (
 func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready func(addr string)) (err error) {
 	var undo stack
 	defer func() { err = errors.Join(err, undo.unwind()) }()
+	undo.push(background(ctx, followWork))
 
 	node := cluster.New(cluster.Options{Dir: cfg.Data, Log: log})
 	if err := node.Open(ctx); err != nil {
@@ -212,6 +213,15 @@ func extraRoots(runtimes []hostinfo.Installed) (roots []string) {
 		}
 	}
 	return roots
+}
+
+// background runs f until the returned function is called, which waits for its
+// end and tells its error.
+func background(ctx context.Context, f func(context.Context) error) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() { ended <- f(ctx) }()
+	return func() error { cancel(); return <-ended }
 }
 
 // stack releases what was acquired, last first.

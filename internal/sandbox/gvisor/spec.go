@@ -131,7 +131,11 @@ func newConfig(opts *Options, dir string, ephemeralMB int) (*config.Config, erro
 	settings := map[string]string{
 		"root":     stateDir(opts.Dir),
 		"platform": "systrap",
-		"network":  "none", // a namespace with nothing in it; loopback is gVisor's own
+		// The fast path spins for the next system call, on a CPU that another
+		// function could have: without it 16 callers on 2 CPUs get a fifth more calls
+		// through, and one alone is no slower.
+		"systrap-disable-fast-path": "true",
+		"network":                   "none", // a namespace with nothing in it; loopback is gVisor's own
 		// The server keeps the groups, and Main joins them.
 		"ignore-cgroups": "true",
 		"host-settings":  "ignore", // advice for the machine's owner: lambent doctor's business
