@@ -26,7 +26,7 @@ const (
 	widthIdle     = 100 * time.Millisecond // and while there is none
 	widthShort    = 0.85                   // of the width's CPU time in use: too little
 	widthSpare    = 0.6                    // of half the width's CPU time in use: half would do
-	widthCalm     = time.Second            // for how long it must, before the width is halved
+	widthCalm     = 300 * time.Millisecond // for how long it must, before the width is halved
 	widthIdleLoad = 0.05                   // CPUs in use below which there is no work
 )
 
