@@ -349,7 +349,7 @@ func (i *Instance) Boot(ctx context.Context, rt hostinfo.Installed, ephemeralMB 
 		return nil, err
 	}
 	undo = append(undo, func() { c.logs.close() })
-	conn, guest, err := controlSocket()
+	conn, guest, err := h.poller.Pair()
 	if err != nil {
 		return nil, err
 	}

@@ -9,22 +9,19 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"sync"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"lambent"
 	"lambent/internal/functionlog"
+	"lambent/internal/runtimeapi/control"
 	"lambent/internal/sandbox"
 	"lambent/runtimes"
 )
@@ -64,7 +61,8 @@ type Host struct {
 	code       *codeCache
 	runtimeDir string
 	watch      *watch
-	watchers   sync.WaitGroup // of the watch, one a process, one an instance
+	poller     *control.Poller // of the runtimes' control sockets; from Open on
+	watchers   sync.WaitGroup  // of the watch, one a process, one an instance
 
 	mu sync.Mutex
 	// +checklocks:mu
@@ -105,6 +103,9 @@ func (h *Host) Open(ctx context.Context) error {
 			return fmt.Errorf("open host: write a bootstrap: %w", err)
 		}
 	}
+	if h.poller, err = control.NewPoller(); err != nil {
+		return fmt.Errorf("open host: %w", err)
+	}
 	h.watchers.Go(h.watch.run)
 	return nil
 }
@@ -120,7 +121,10 @@ func (h *Host) Close() error {
 	}
 	h.watch.close()
 	h.watchers.Wait()
-	return nil
+	if h.poller == nil { // Open failed
+		return nil
+	}
+	return h.poller.Close()
 }
 
 // Start boots an instance that is nobody's. memoryMB bounds it until a container
@@ -200,20 +204,4 @@ func newID(prefix string) string {
 	var b [9]byte
 	rand.Read(b[:]) // never fails (crypto/rand)
 	return prefix + hex.EncodeToString(b[:])[:17]
-}
-
-// controlSocket makes the two ends of a container's control connection.
-func controlSocket() (host net.Conn, guest *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make a control socket: %w", err)
-	}
-	ours := os.NewFile(uintptr(fds[0]), "control")
-	guest = os.NewFile(uintptr(fds[1]), "control guest")
-	defer ours.Close() // FileConn dups
-	host, err = net.FileConn(ours)
-	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("make a control socket: %w", err), guest.Close())
-	}
-	return host, guest, nil
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"syscall"
-	"time"
 
 	"lambent/internal/runtimeapi/frame"
 )
@@ -35,47 +34,37 @@ func (s *Session) sendEvent(ctx context.Context, e *Event) error {
 		filled.Payload = emptyEvent
 		ev = &filled
 	}
-	w := &s.write
-	w.buf = frame.AppendEventHead(w.buf[:0], ev)
+	s.writing = frame.AppendEventHead(s.writing[:0], ev)
 	if len(ev.Payload) > smallEvent {
-		return s.send(ctx, net.Buffers{w.buf, ev.Payload})
+		return s.send(ctx, s.writing, ev.Payload)
 	}
-	w.buf = append(w.buf, ev.Payload...)
-	if w.raw == nil {
-		return s.send(ctx, net.Buffers{w.buf})
-	}
-	w.sent, w.err = 0, nil
-	if err := w.raw.Write(w.try); err != nil {
-		return s.sendFailed(ctx, err)
-	}
+	s.writing = append(s.writing, ev.Payload...)
+	sent, err := s.conn.TryWrite(s.writing)
 	switch {
-	case w.err == nil && w.sent == len(w.buf):
-		return nil
-	case w.err == nil, w.err == syscall.EAGAIN, w.err == syscall.EINTR:
-		return s.send(ctx, net.Buffers{w.buf[w.sent:]})
+	case err != nil:
+		return s.sendFailed(ctx, err)
+	case sent < len(s.writing):
+		return s.send(ctx, s.writing[sent:])
 	}
-	return s.sendFailed(ctx, w.err)
-}
-
-// tryWrite writes once, without waiting.
-func (s *Session) tryWrite(fd uintptr) bool {
-	n, err := syscall.Write(int(fd), s.write.buf)
-	s.write.sent, s.write.err = max(n, 0), err
-	return true
+	return nil
 }
 
 // send writes all of bufs, for as long as ctx lasts. A frame that could not be
 // written whole leaves nothing to talk about: the conversation is over then.
-func (s *Session) send(ctx context.Context, bufs net.Buffers) error {
+func (s *Session) send(ctx context.Context, bufs ...[]byte) (err error) {
 	late := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
-		_ = s.conn.SetWriteDeadline(time.Unix(1, 0))
+		s.conn.Hurry(true)
 		close(late)
 	})
-	_, err := bufs.WriteTo(s.conn)
+	for _, b := range bufs {
+		if _, err = s.conn.Write(b); err != nil {
+			break
+		}
+	}
 	if !stop() && err == nil { // just in time: the next write has a time of its own
 		<-late
-		err = s.conn.SetWriteDeadline(time.Time{})
+		s.conn.Hurry(false)
 	}
 	if err != nil {
 		return s.sendFailed(ctx, err)

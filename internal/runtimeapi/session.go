@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"slices"
 	"sync"
 	"syscall"
 	"time"
 
 	"lambent"
+	"lambent/internal/runtimeapi/control"
 	"lambent/internal/runtimeapi/frame"
 )
 
@@ -48,7 +48,7 @@ const smallEvent = 4 << 10
 // Session is a host's end of the conversation with one runtime process.
 type Session struct {
 	id   lambent.ContainerID
-	conn net.Conn
+	conn *control.Conn
 	fr   *frame.Reader // the reader goroutine's
 
 	answers chan Answer   // at most one, for the Invoke that waits
@@ -56,15 +56,9 @@ type Session struct {
 	reader  sync.WaitGroup
 	once    sync.Once // the end of the conversation
 
-	// write is the event being written; only the Invoke that moved the session
+	// writing is the event being written; only the Invoke that moved the session
 	// to Running touches it.
-	write struct {
-		buf  []byte
-		raw  syscall.RawConn // nil where conn has no descriptor
-		try  func(fd uintptr) bool
-		sent int
-		err  error
-	}
+	writing []byte
 
 	mu sync.Mutex
 	// +checklocks:mu
@@ -79,7 +73,7 @@ type Session struct {
 	// +checklocks:mu
 	waiting bool // an Invoke waits for the answer
 	// +checklocks:mu
-	invoking bool // an Invoke has not returned: write is its
+	invoking bool // an Invoke has not returned: writing is its
 	// +checklocks:mu
 	banner string
 	// +checklocks:mu
@@ -90,17 +84,11 @@ type Session struct {
 
 // NewSession makes the session of the container id over conn, which it takes
 // over. It does nothing until Open.
-func NewSession(id lambent.ContainerID, conn net.Conn) *Session {
-	s := &Session{
+func NewSession(id lambent.ContainerID, conn *control.Conn) *Session {
+	return &Session{
 		id: id, conn: conn, fr: frame.NewReader(conn, readBuffer),
 		answers: make(chan Answer, 1), done: make(chan struct{}),
 	}
-	if sc, ok := conn.(syscall.Conn); ok {
-		if raw, err := sc.SyscallConn(); err == nil {
-			s.write.raw, s.write.try = raw, s.tryWrite
-		}
-	}
-	return s
 }
 
 // Open starts to listen. Close ends that.
@@ -167,7 +155,7 @@ func (s *Session) Assign(ctx context.Context, a *Assignment) error {
 	s.changeState(Initialising)
 	s.mu.Unlock()
 
-	if err := s.send(ctx, net.Buffers{msg}); err != nil {
+	if err := s.send(ctx, msg); err != nil {
 		return fmt.Errorf("assign container %s: %w", s.id, err)
 	}
 	if err := s.await(ctx, "initialise", func(st State) bool { return st != Initialising }); err != nil {

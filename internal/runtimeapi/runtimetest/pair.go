@@ -4,41 +4,42 @@ package runtimetest
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"lambent/internal/runtimeapi"
+	"lambent/internal/runtimeapi/control"
 )
 
 // Pair makes a connected pair of stream sockets: the host's end as a connection,
 // the guest's as a file to be inherited. Both are closed with the test.
-func Pair(t testing.TB) (host net.Conn, guest *os.File) {
+func Pair(t testing.TB) (host *control.Conn, guest *os.File) {
 	t.Helper()
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	poller, err := control.NewPoller()
 	if err != nil {
 		t.Fatal(err)
 	}
-	hostFile, guest := os.NewFile(uintptr(fds[0]), "host"), os.NewFile(uintptr(fds[1]), "guest")
-	host, err = net.FileConn(hostFile)
-	hostFile.Close()
+	host, guest, err = poller.Pair()
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = host.Close()
 		_ = guest.Close()
+		if err := errors.Join(host.Close(), poller.Close()); err != nil {
+			t.Error(err)
+		}
 	})
 	return host, guest
 }
 
 // Conns makes a pair whose ends are both connections.
-func Conns(t testing.TB) (host, guest net.Conn) {
+func Conns(t testing.TB) (host *control.Conn, guest net.Conn) {
 	t.Helper()
 	host, file := Pair(t)
 	guest, err := net.FileConn(file)
