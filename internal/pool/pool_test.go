@@ -128,19 +128,23 @@ func TestCallersWhoGiveUpLeaveNothingBehind(t *testing.T) {
 	hosttest.Eventually(t, "all containers have expired", func() bool { return f.Driver.Alive() == fake.Alive{} })
 }
 
-func TestABootThatFailsIsToldToTheCallerWhoWaitsForIt(t *testing.T) {
+func TestABootThatFailsIsTriedAgainAndThenTold(t *testing.T) {
 	f := hosttest.New(t, fake.Options{})
-	f.Driver.Script(fake.Fault{Op: fake.OpStart, Err: fmt.Errorf("no more of these")})
 	p := start(t, f, func(o *pool.Options) { o.Targets = nil })
-	if _, err := p.Acquire(t.Context(), hosttest.Function("f", "echo")); err == nil {
-		t.Error("a container came of a boot that failed")
+	fn := hosttest.Function("f", "echo")
+	for failures, works := range map[int]bool{1: true, 2: true, 3: false} {
+		f.Driver.Heal()
+		for n := range failures {
+			f.Driver.Script(fake.Fault{Op: fake.OpStart, Nth: n + 1, Err: fmt.Errorf("not this one")})
+		}
+		l, err := p.Acquire(t.Context(), fn)
+		if works != (err == nil) {
+			t.Errorf("after %d failed boots: %v", failures, err)
+		}
+		if err == nil {
+			l.Discard()
+		}
 	}
-	f.Driver.Heal()
-	l, err := p.Acquire(t.Context(), hosttest.Function("f", "echo"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Release()
 }
 
 func TestTheWarmingPoolIsRefilledAfterATakeAndADeath(t *testing.T) {

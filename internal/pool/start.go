@@ -137,8 +137,26 @@ func (p *Pool) pending() (n int) {
 	return n
 }
 
-// await waits for a claim.
+// await waits for a claim. A boot that failed is tried again: nothing of the
+// function's has happened yet.
 func (p *Pool) await(c *claim) (*host.Container, error) {
+	for try := 1; ; try++ {
+		got, err := p.awaitBoot(c)
+		if err != errNoInstance || try == maxTries {
+			return got, err
+		}
+		p.mu.Lock()
+		if p.draining {
+			p.mu.Unlock()
+			return nil, err
+		}
+		c = p.claim(c.line)
+		p.mu.Unlock()
+	}
+}
+
+// awaitBoot waits for the boot a claim gets.
+func (p *Pool) awaitBoot(c *claim) (*host.Container, error) {
 	select {
 	case got := <-c.got:
 		switch {

@@ -122,7 +122,7 @@ func TestARunningNodeLoadsCodeThatIsAttachedLater(t *testing.T) {
 	}
 }
 
-func TestAllProcessesOfASandboxAreInItsGroup(t *testing.T) {
+func TestAllProcessesOfASandboxAreInItsGroupAndTheFirstToBeKilled(t *testing.T) {
 	var dir string
 	d := openDriver(t, func(o *gvisor.Options) { dir = o.Dir })
 	i := startInstance(t, d, "i-1", sandbox.Limits{MemoryMB: 512})
@@ -147,6 +147,9 @@ func TestAllProcessesOfASandboxAreInItsGroup(t *testing.T) {
 		t.Errorf("only %d processes: %v", len(family), family)
 	}
 	for _, p := range family {
+		if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/oom_score_adj", p.pid)); err != nil || string(b) != "500\n" && string(b) != "99\n" {
+			t.Errorf("when memory runs out, process %d (%.40s) is weighed by %q, %v", p.pid, p.command, b, err)
+		}
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", p.pid))
 		if err != nil {
 			t.Error(err)

@@ -123,7 +123,7 @@ func joinCgroup(bundle string) error {
 	}
 	// The kernel prefers these to the server and its neighbours when the whole
 	// machine is out of memory. Raising needs no privilege.
-	if err := os.WriteFile("/proc/self/oom_score_adj", []byte(oomScore), 0); err != nil {
+	if err := os.WriteFile("/proc/self/oom_score_adj", []byte(firstScore), 0); err != nil {
 		return fmt.Errorf("mark as first to be killed for memory: %w", err)
 	}
 	return nil
@@ -147,10 +147,6 @@ func tellMemory(bundle string, args []string) error {
 	args[at+1] = string(b)
 	return nil
 }
-
-// oomScore is half of the scale from 0 to 1000: sandboxes go before everything
-// that did not ask for it.
-const oomScore = "500"
 
 // bundleOf finds the --bundle argument, in either form.
 func bundleOf(args []string) string {
@@ -193,3 +189,9 @@ func stdioDetached() bool {
 	}
 	return true
 }
+
+// firstScore is what a sandbox's processes are weighed by (proc(5),
+// oom_score_adj, of 1000) until gVisor sets what the spec says. It has two
+// digits on purpose: gVisor's starter may be reading the old "0\n" meanwhile, by
+// two reads, and of a longer number the second would find a digit more.
+const firstScore = "99"

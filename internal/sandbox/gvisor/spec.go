@@ -55,7 +55,9 @@ func containerSpec(root, empty, id string) *specs.Spec {
 }
 
 func baseSpec(root string) *specs.Spec {
-	score := 500 // oomScore; gVisor sets it once more
+	// Half of the scale: when the whole machine is out of memory the kernel ends
+	// sandboxes first. gVisor sets it when the instance's root starts (firstScore).
+	score := 500
 	return &specs.Spec{
 		Version:  specs.Version,
 		Root:     &specs.Root{Path: root, Readonly: true},
