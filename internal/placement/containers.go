@@ -8,23 +8,28 @@ import (
 )
 
 // Containers are the containers that hold a function, found by match key and by
-// idleness. Every method takes constant time. Turning a container busy and idle
-// again allocates nothing. The zero value is ready for use; it is not safe for
-// use by several goroutines at once: its owner's lock guards it.
+// idleness, and the assigned instances they are in, found by account. Turning a
+// container busy and idle again allocates nothing. The zero value is ready for
+// use; it is not safe for use by several goroutines at once: its owner's lock
+// guards it.
 type Containers struct {
-	byID  map[lambent.ContainerID]*container
-	byKey map[lambent.MatchKey]*siblings
-	idle  list // of all keys, least recently used first
+	byID      map[lambent.ContainerID]*container
+	byKey     map[lambent.MatchKey]*siblings
+	idle      int // of byID
+	rooms     map[lambent.InstanceID]*room
+	byAccount map[lambent.AccountID][]*room // in the order they were assigned
+	resting   rooms
 }
 
-// container is one of them. It is a link of two lists while it is idle.
+// container is one of them. It is a link of a list while it is idle.
 type container struct {
 	id       lambent.ContainerID
 	instance lambent.InstanceID
+	in       *room // nil where the instance was not told of
 	of       *siblings
 	isIdle   bool
 	lastUsed time.Time // when it became idle
-	all, own link      // in Containers.idle and in siblings.idle
+	link               // in siblings.idle
 }
 
 // siblings are the containers of one match key.
@@ -32,6 +37,7 @@ type siblings struct {
 	key   lambent.MatchKey
 	count int  // idle and busy
 	idle  list // least recently used first
+	uses  volume
 }
 
 // link and list make a list through the containers themselves.
@@ -42,50 +48,44 @@ type list struct {
 	length         int
 }
 
-// which picks the link of a container that belongs to a list.
-type which func(*container) *link
-
-func inAll(c *container) *link { return &c.all }
-func inOwn(c *container) *link { return &c.own }
-
 // insert puts a container where its time of last use belongs, which is at the
 // newest end unless clocks were read out of order.
-func (l *list) insert(c *container, at which) {
+func (l *list) insert(c *container) {
 	older := l.newest
 	for older != nil && older.lastUsed.After(c.lastUsed) {
-		older = at(older).older
+		older = older.older
 	}
 	newer := l.oldest
 	if older != nil {
-		newer = at(older).newer
+		newer = older.newer
 	}
-	*at(c) = link{older: older, newer: newer}
+	c.link = link{older: older, newer: newer}
 	if older != nil {
-		at(older).newer = c
+		older.newer = c
 	} else {
 		l.oldest = c
 	}
 	if newer != nil {
-		at(newer).older = c
+		newer.older = c
 	} else {
 		l.newest = c
 	}
 	l.length++
 }
 
-func (l *list) remove(c *container, at which) {
-	k := *at(c)
+func (l *list) remove(c *container) {
+	k := c.link
 	if k.older != nil {
-		at(k.older).newer = k.newer
+		k.older.newer = k.newer
 	} else {
 		l.oldest = k.newer
 	}
 	if k.newer != nil {
-		at(k.newer).older = k.older
+		k.newer.older = k.older
 	} else {
 		l.newest = k.older
 	}
-	*at(c) = link{}
+	c.link = link{}
 	l.length--
 }
 
@@ -104,7 +104,7 @@ func (cs *Containers) Add(key lambent.MatchKey, instance lambent.InstanceID, id 
 		cs.byKey[key] = of
 	}
 	of.count++
-	cs.byID[id] = &container{id: id, instance: instance, of: of}
+	cs.byID[id] = &container{id: id, instance: instance, in: cs.rooms[instance], of: of}
 }
 
 // Idle says that a container ended its execution at the given time and can be
@@ -116,8 +116,16 @@ func (cs *Containers) Idle(id lambent.ContainerID, at time.Time) (known bool) {
 	}
 	if !c.isIdle {
 		c.isIdle, c.lastUsed = true, at
-		cs.idle.insert(c, inAll)
-		c.of.idle.insert(c, inOwn)
+		cs.idle++
+		c.of.idle.insert(c)
+		c.of.uses.add(at)
+		if c.in != nil {
+			c.in.idle++
+			if at.After(c.in.since) {
+				c.in.since = at
+			}
+			cs.settle(c.in)
+		}
 	}
 	return true
 }
@@ -130,8 +138,12 @@ func (cs *Containers) Busy(id lambent.ContainerID) (was bool) {
 		return false
 	}
 	c.isIdle = false
-	cs.idle.remove(c, inAll)
-	c.of.idle.remove(c, inOwn)
+	cs.idle--
+	c.of.idle.remove(c)
+	if c.in != nil {
+		c.in.idle--
+		cs.settle(c.in)
+	}
 	return true
 }
 
@@ -164,7 +176,7 @@ func (cs *Containers) Len() (all, idle int) {
 	if cs == nil {
 		return 0, 0
 	}
-	return len(cs.byID), cs.idle.length
+	return len(cs.byID), cs.idle
 }
 
 // newestIdle is the most recently used of a key, so that surplus ones stay idle
@@ -178,12 +190,4 @@ func (cs *Containers) newestIdle(key lambent.MatchKey) (c *container, ok bool) {
 		return nil, false
 	}
 	return of.idle.newest, of.idle.newest != nil
-}
-
-// oldestIdle is the least recently used of all.
-func (cs *Containers) oldestIdle() (c *container, ok bool) {
-	if cs == nil {
-		return nil, false
-	}
-	return cs.idle.oldest, cs.idle.oldest != nil
 }

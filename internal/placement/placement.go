@@ -10,7 +10,11 @@
 //	quotas      the function's or the account's concurrency is in use up   → Refuse
 //	reuse       an idle container of this very match key                   → Reuse
 //	expected    a container is starting for which no caller waits yet      → Queue
+//	own         an instance of the account has room, and a runtime waits   → NewContainer
 //	warm        a warm instance of the configuration                       → TakeWarm
+//	            nothing is ready, something must be booted: what was
+//	            measured to take less of the next two
+//	own         an instance of the account has room                        → NewContainer
 //	on demand   the machine may run one more instance                      → StartOnDemand
 //	queue       the queue is not full                                      → Queue
 //	            nothing                                                    → Refuse
@@ -74,6 +78,17 @@ type Snapshot struct {
 	// Queued counts the callers, of all functions, for whom nothing is starting.
 	// MaxQueue bounds it.
 	Queued, MaxQueue int
+	// Times are what starts of the request's configuration took lately.
+	Times Times
+}
+
+// Times are how long a start took lately from the decision until its container
+// was ready, by what it began with; zero where none was measured.
+type Times struct {
+	Spare     time.Duration // a waiting runtime of the account's instance
+	Warm      time.Duration // a warm instance
+	Container time.Duration // a runtime booted on the account's instance
+	Instance  time.Duration // an instance booted
 }
 
 // Quota is a bound on simultaneous executions. The zero value bounds nothing.
@@ -101,6 +116,7 @@ type Action uint8
 // The actions, best first.
 const (
 	Reuse         Action = iota + 1 // run in Plan.Container, which is idle
+	NewContainer                    // load the code into Plan.Container, a waiting runtime of Plan.Instance; boot one there where it is empty
 	TakeWarm                        // assign Plan.Instance, load the code into its waiting runtime
 	StartOnDemand                   // boot an instance, then as TakeWarm
 	Queue                           // wait for a container of the key; stop Plan.Evict, if any, to make room
@@ -109,7 +125,7 @@ const (
 
 // String names the action for logs and tests.
 func (a Action) String() string {
-	names := [...]string{"undecided", "reuse", "take warm", "start on demand", "queue", "refuse"}
+	names := [...]string{"undecided", "reuse", "new container", "take warm", "start on demand", "queue", "refuse"}
 	if int(a) < len(names) {
 		return names[a]
 	}
@@ -128,20 +144,14 @@ const (
 // Plan is a decision. Fields its action has no use for are zero.
 type Plan struct {
 	Action    Action
-	Instance  lambent.InstanceID  // of Reuse and TakeWarm
-	Container lambent.ContainerID // of Reuse and TakeWarm
+	Instance  lambent.InstanceID  // of Reuse, NewContainer and TakeWarm
+	Container lambent.ContainerID // of Reuse, NewContainer and TakeWarm
 	Throttle  Throttle            // of Refuse
-	// Evict is what to stop to make room, of Queue. Its Container is empty where
-	// it is a warm instance of another configuration.
-	Evict Evict
+	// Evict is the instance to destroy to make room, of Queue: one whose containers
+	// are all idle, or a warm one of another configuration.
+	Evict lambent.InstanceID
 
 	why why
-}
-
-// Evict names an instance that is worth less than a caller who waits.
-type Evict struct {
-	Instance  lambent.InstanceID
-	Container lambent.ContainerID
 }
 
 // Decide finds where a request runs. It changes nothing.
@@ -158,34 +168,46 @@ func Decide(s Snapshot, req Request, now time.Time) Plan {
 	if req.Starting > req.Waiting {
 		return Plan{Action: Queue, why: why{because: startExpected, count: req.Starting}}
 	}
+	own, waiting, cached := s.Containers.bestRoom(req)
 	warm := s.Warm[req.Configuration]
-	if len(warm) > 0 {
-		return Plan{Action: TakeWarm, Instance: warm[0].Instance, Container: warm[0].Container,
-			why: why{because: warmAtHand, configuration: req.Configuration, instance: warm[0].Instance, count: len(warm) - 1}}
+	w := why{configuration: req.Configuration, count: s.Instances, max: s.MaxInstances, times: s.Times}
+	if own != nil {
+		w.instance, w.cached = own.instance, cached
 	}
-	w := why{because: nothingReady, configuration: req.Configuration, count: s.Instances, max: s.MaxInstances}
-	if s.Instances < s.MaxInstances {
+	switch {
+	case waiting != "":
+		w.because = spareAtHand
+		return Plan{Action: NewContainer, Instance: own.instance, Container: waiting, why: w}
+	case len(warm) > 0:
+		w.because, w.own = warmAtHand, own != nil
+		w.instance, w.count = warm[0].Instance, len(warm)-1
+		return Plan{Action: TakeWarm, Instance: warm[0].Instance, Container: warm[0].Container, why: w}
+	case own != nil && (s.Instances >= s.MaxInstances || s.Times.Instance == 0 || s.Times.Container <= s.Times.Instance):
+		w.because = roomAtHand
+		return Plan{Action: NewContainer, Instance: own.instance, why: w}
+	case s.Instances < s.MaxInstances:
+		w.because, w.own = nothingReady, own != nil
 		return Plan{Action: StartOnDemand, why: w}
-	}
-	if s.Queued >= s.MaxQueue {
+	case s.Queued >= s.MaxQueue:
 		w.because, w.queue = queueFull, s.MaxQueue
 		return Plan{Action: Refuse, Throttle: ThrottleCapacity, why: w}
 	}
 	w.because = machineFull
 	p := Plan{Action: Queue, why: w}
 	if s.Destroying <= s.Queued { // else room comes free for this caller without an eviction
-		p.evict(s, req, now)
+		p.evict(s, now)
 	}
 	return p
 }
 
-// evict finds what to stop for a caller who else would wait for an execution to
-// end: the container that was idle longest, else a warm instance, from the
-// configuration with the most of them.
-func (p *Plan) evict(s Snapshot, req Request, now time.Time) {
-	if c, ok := s.Containers.oldestIdle(); ok {
-		p.Evict = Evict{Instance: c.instance, Container: c.id}
-		p.why.because, p.why.instance, p.why.age = evictIdle, c.instance, max(0, now.Sub(c.lastUsed))
+// evict finds what to destroy for a caller who else would wait for an execution
+// to end: the assigned instance on which nothing has run for longest, else a
+// warm instance, from the configuration with the most of them.
+func (p *Plan) evict(s Snapshot, now time.Time) {
+	if s.Containers != nil && s.Containers.resting.oldest != nil {
+		r := s.Containers.resting.oldest
+		p.Evict = r.instance
+		p.why.because, p.why.instance, p.why.age = evictIdle, r.instance, max(0, now.Sub(r.since))
 		return
 	}
 	var most Configuration
@@ -195,7 +217,7 @@ func (p *Plan) evict(s Snapshot, req Request, now time.Time) {
 		}
 	}
 	if warm := s.Warm[most]; len(warm) > 0 {
-		p.Evict = Evict{Instance: warm[0].Instance}
+		p.Evict = warm[0].Instance
 		p.why.because, p.why.instance, p.why.other = evictWarm, warm[0].Instance, most
 	}
 }

@@ -24,9 +24,13 @@ func node() Configuration {
 // and 1,000 warm instances.
 func busyMachine(now time.Time) Snapshot {
 	cs := &Containers{}
+	for n := range 1_000 {
+		cs.Assign(lambent.InstanceID(fmt.Sprint("i-", n)), key(n).Account, node(), 2048)
+	}
 	for n := range 10_000 {
-		id := lambent.ContainerID(fmt.Sprint("c-", n))
-		cs.Add(key(n%2_000), lambent.InstanceID(fmt.Sprint("i-", n)), id)
+		id, instance := lambent.ContainerID(fmt.Sprint("c-", n)), lambent.InstanceID(fmt.Sprint("i-", n%1_000))
+		cs.Reserve(instance, key(n%2_000))
+		cs.Add(key(n%2_000), instance, id)
 		if n%2_000 < 1_000 {
 			cs.Idle(id, now.Add(-time.Minute+time.Duration(n)*time.Millisecond))
 		}
@@ -58,7 +62,7 @@ func TestZeroSnapshotRefuses(t *testing.T) {
 	if p.Action != Refuse || p.Throttle != ThrottleCapacity || p.Reason() == "" || p.Kind() != "" {
 		t.Errorf("plan %v: %s", p.Action, p.Reason())
 	}
-	if expired, next := Expire(nil, time.Now(), 0); expired != nil || !next.IsZero() {
+	if expired, next := Expire(nil, time.Now(), Keep{}); expired != nil || !next.IsZero() {
 		t.Errorf("expired %v, next %v", expired, next)
 	}
 	if got := (Plan{}).Reason(); got != "nothing was decided" {
@@ -98,7 +102,7 @@ func TestEmptiedContainersHoldNothing(t *testing.T) {
 			t.Errorf("c-%d was not known", n)
 		}
 	}
-	if all, idle := cs.Len(); all != 0 || idle != 0 || len(cs.byKey) != 0 || cs.idle != (list{}) {
+	if all, idle := cs.Len(); all != 0 || idle != 0 || len(cs.byKey) != 0 || cs.idle != 0 {
 		t.Errorf("left: %d, %d idle, %d keys, %+v", all, idle, len(cs.byKey), cs.idle)
 	}
 }
@@ -160,7 +164,7 @@ func FuzzContainersAgreeWithAPlainList(f *testing.F) {
 				t.Fatalf("key %d: newest idle %+v, want %s", k, got, newest)
 			}
 		}
-		expired, next := Expire(&cs, time.Unix(100, 0), 0)
+		expired, next := Expire(&cs, time.Unix(100, 0), Keep{})
 		_, idle := cs.Len()
 		if len(expired) != idle || !next.IsZero() {
 			t.Fatalf("%d expired of %d idle, next %v", len(expired), idle, next)

@@ -16,7 +16,9 @@ const (
 	accountQuota
 	idleAtHand
 	startExpected
+	spareAtHand
 	warmAtHand
+	roomAtHand
 	nothingReady
 	machineFull
 	evictIdle
@@ -33,6 +35,9 @@ type why struct {
 	instance      lambent.InstanceID
 	configuration Configuration
 	other         Configuration
+	cached        bool // the instance has the code
+	own           bool // the account has an instance with room, but nothing ready on it
+	times         Times
 }
 
 // Kind is the start kind of an execution that the plan leads to. A caller who is
@@ -41,6 +46,8 @@ func (p Plan) Kind() lambent.StartKind {
 	switch p.Action {
 	case Reuse:
 		return lambent.StartReuse
+	case NewContainer:
+		return lambent.StartNew
 	case TakeWarm:
 		return lambent.StartWarm
 	case StartOnDemand:
@@ -62,21 +69,52 @@ func (p Plan) Reason() string {
 		return fmt.Sprintf("an idle container of this version was at hand, last used %s ago", span(w.age))
 	case startExpected:
 		return fmt.Sprintf("no idle container of this version; %d starting already, one of them for this call", w.count)
+	case spareAtHand:
+		return fmt.Sprintf("no idle container of this version; the account's instance %s had room and a %s runtime waiting%s%s",
+			w.instance, w.configuration, w.code(), took(w.times.Spare))
 	case warmAtHand:
-		return fmt.Sprintf("no idle container of this version; took warm %s instance %s, %d left", w.configuration, w.instance, w.count)
+		return fmt.Sprintf("no idle container of this version; %s; took warm %s instance %s, %d left%s",
+			w.noSpare(), w.configuration, w.instance, w.count, took(w.times.Warm))
+	case roomAtHand:
+		return fmt.Sprintf("no idle container of this version, no waiting runtime and no warm %s instance; the account's instance %s had room%s: booted a runtime on it%s",
+			w.configuration, w.instance, w.code(), took(w.times.Container))
 	case nothingReady:
-		return fmt.Sprintf("no idle container of this version and no warm %s instance; booted one, as %d of at most %d instances ran",
-			w.configuration, w.count, w.max)
+		return fmt.Sprintf("no idle container of this version and no warm %s instance; %s; booted one, as %d of at most %d instances ran%s",
+			w.configuration, w.noSpare(), w.count, w.max, took(w.times.Instance))
 	case machineFull:
 		return w.full() + "; waited for one to become free"
 	case evictIdle:
-		return fmt.Sprintf("%s; stopped instance %s, idle for %s, to make room", w.full(), w.instance, span(w.age))
+		return fmt.Sprintf("%s; ended instance %s, idle for %s, to make room", w.full(), w.instance, span(w.age))
 	case evictWarm:
-		return fmt.Sprintf("%s; stopped warm %s instance %s to make room", w.full(), w.other, w.instance)
+		return fmt.Sprintf("%s; ended warm %s instance %s to make room", w.full(), w.other, w.instance)
 	case queueFull:
 		return fmt.Sprintf("%s, and %d calls, the most allowed, wait already", w.full(), w.queue)
 	}
 	return "nothing was decided"
+}
+
+// code tells whether the instance had the code.
+func (w why) code() string {
+	if w.cached {
+		return ", and had the code"
+	}
+	return ""
+}
+
+// noSpare tells why it was no instance of the account's.
+func (w why) noSpare() string {
+	if w.own {
+		return "no runtime waited on the account's own"
+	}
+	return "the account has no instance with room"
+}
+
+// took tells how long such starts take.
+func took(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return fmt.Sprintf(" (%s lately)", span(d))
 }
 
 func (w why) full() string {

@@ -20,11 +20,18 @@ import (
 // later ones NAME=VALUE:
 //
 //	machine instances=N max=N destroying=N queued=N maxqueue=N
-//	container ID INSTANCE KEY… [idle=AGE]   a container; busy without idle=
+//	container ID INSTANCE KEY… [idle=AGE]   a container; busy without idle=; its
+//	                                        instance is full of it if not assigned before
 //	busy ID, idle ID at=AGE, gone ID        what happens to it; answers true or false
 //	warm INSTANCE CONFIG…                   a warm instance
 //	decide KEY… CONFIG… [starting=N waiting=N function=USED/MAX accounts=USED/MAX]
-//	expire timeout=AGE
+//	assign INSTANCE KEY… CONFIG… capacity=MB  an instance of the key's account
+//	reserve INSTANCE KEY…, vacate INSTANCE KEY…, close INSTANCE
+//	spare INSTANCE ID CONFIG…               a runtime waits on it; take INSTANCE ID
+//	tenancy INSTANCE
+//	times spare=AGE warm=AGE container=AGE instance=AGE
+//	used ID times=N at=AGE                  so many executions ended then
+//	expire timeout=AGE [most=AGE]
 //	pool CONFIG… target=N ready=N starting=N claimed=N rest=AGE
 //	refill instances=N boots=N
 //
@@ -163,8 +170,12 @@ func (w *world) obey(line string) (answer string, err error) {
 		s.Destroying = o.number("destroying", s.Destroying)
 		s.Queued, s.MaxQueue = o.number("queued", s.Queued), o.number("maxqueue", s.MaxQueue)
 	case command == "container" && args == 3:
-		id := lambent.ContainerID(words[1])
-		w.cs.Add(o.key(), lambent.InstanceID(words[2]), id)
+		id, instance := lambent.ContainerID(words[1]), lambent.InstanceID(words[2])
+		if placed, free, _ := w.cs.Tenancy(instance); placed == 0 && free == 0 { // one of its own
+			w.cs.Assign(instance, o.key().Account, o.configuration(), o.key().Size.MemoryMB)
+			w.cs.Reserve(instance, o.key())
+		}
+		w.cs.Add(o.key(), instance, id)
 		if _, idle := o.values["idle"]; idle {
 			w.cs.Idle(id, w.now.Add(-o.age("idle")))
 		}
@@ -179,8 +190,31 @@ func (w *world) obey(line string) (answer string, err error) {
 		w.snap.Warm[c] = append(w.snap.Warm[c], Warm{Instance: lambent.InstanceID(id), Container: lambent.ContainerID("c-of-" + id)})
 	case command == "decide" && args == 1:
 		return w.decide(o), nil
+	case command == "assign" && args == 2:
+		w.cs.Assign(lambent.InstanceID(words[1]), o.key().Account, o.configuration(), o.number("capacity", 1024))
+	case command == "close" && args == 2:
+		w.cs.Close(lambent.InstanceID(words[1]))
+	case command == "reserve" && args == 2:
+		w.cs.Reserve(lambent.InstanceID(words[1]), o.key())
+	case command == "vacate" && args == 2:
+		w.cs.Vacate(lambent.InstanceID(words[1]), o.key())
+	case command == "spare" && args == 3:
+		w.cs.AddSpare(lambent.InstanceID(words[1]), o.configuration(), lambent.ContainerID(words[2]))
+	case command == "take" && args == 3:
+		return fmt.Sprint(w.cs.TakeSpare(lambent.InstanceID(words[1]), lambent.ContainerID(words[2]))), nil
+	case command == "tenancy" && args == 2:
+		placed, free, spares := w.cs.Tenancy(lambent.InstanceID(words[1]))
+		return fmt.Sprintf("%d placed, %d MB free, %d waiting", placed, free, spares), nil
+	case command == "times" && args == 1:
+		w.snap.Times = Times{Spare: o.age("spare"), Warm: o.age("warm"), Container: o.age("container"), Instance: o.age("instance")}
+	case command == "used" && args == 2:
+		for range o.number("times", 1) {
+			id := lambent.ContainerID(words[1])
+			w.cs.Busy(id)
+			w.cs.Idle(id, w.now.Add(-o.age("at")))
+		}
 	case command == "expire" && args == 1:
-		return w.expire(o.age("timeout")), nil
+		return w.expire(Keep{Base: o.age("timeout"), Most: o.age("most")}), nil
 	case command == "pool" && args == 1:
 		s := Supply{Configuration: o.configuration(), Target: o.number("target", 0), Ready: o.number("ready", 0),
 			Starting: o.number("starting", 0), Claimed: o.number("claimed", 0)}
@@ -205,14 +239,14 @@ func (w *world) decide(o *options) string {
 			line += " " + word
 		}
 	}
-	if p.Evict != (Evict{}) {
-		line += strings.TrimSuffix(fmt.Sprintf(", evict %s %s", p.Evict.Instance, p.Evict.Container), " ")
+	if p.Evict != "" {
+		line += ", evict " + string(p.Evict)
 	}
 	return line + "\n  " + p.Reason()
 }
 
-func (w *world) expire(timeout time.Duration) string {
-	expired, next := Expire(&w.cs, w.now, timeout)
+func (w *world) expire(keep Keep) string {
+	expired, next := Expire(&w.cs, w.now, keep)
 	var out strings.Builder
 	for _, e := range expired {
 		fmt.Fprintf(&out, "stop %s %s, idle %s\n", e.Instance, e.Container, e.Idle)

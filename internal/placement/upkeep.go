@@ -1,6 +1,8 @@
 package placement
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"lambent"
@@ -66,17 +68,82 @@ type Expired struct {
 	Idle      time.Duration // since its last use
 }
 
-// Expire lists the containers that have been idle for timeout or longer, the
-// longest first, and when the next one will have been (zero: none is idle).
-// It changes nothing and looks only at what it returns.
-func Expire(cs *Containers, now time.Time, timeout time.Duration) (expired []Expired, next time.Time) {
-	c, ok := cs.oldestIdle()
-	for ; ok && c != nil; c = c.all.newer {
-		due := c.lastUsed.Add(timeout)
-		if due.After(now) {
-			return expired, due
-		}
-		expired = append(expired, Expired{Instance: c.instance, Container: c.id, Idle: now.Sub(c.lastUsed)})
+// Keep says how long an idle container is kept, counted from its last use.
+type Keep struct {
+	Base time.Duration // of code that is seldom used
+	Most time.Duration // of code that is used much; below Base it is Base
+}
+
+// of is the time for a key with so many uses in the last Base: two of it from
+// often on, three from constantly on, within the bound (P02-C3: by volume).
+func (k Keep) of(uses int) time.Duration {
+	keep := k.Base
+	switch {
+	case uses >= constantly:
+		keep = 3 * k.Base
+	case uses >= often:
+		keep = 2 * k.Base
 	}
-	return expired, time.Time{}
+	return max(k.Base, min(keep, k.Most))
+}
+
+// From how many uses within its basic time code counts as used much.
+const (
+	often      = 16
+	constantly = remembered
+)
+
+// volume remembers when the containers of a key were last used. The zero value
+// is a key that never was.
+type volume struct {
+	ends [remembered]int64 // a ring of times, in Unix nanoseconds
+	next int
+}
+
+// remembered is how many uses a volume remembers.
+const remembered = 64
+
+func (v *volume) add(at time.Time) {
+	v.ends[v.next] = at.UnixNano()
+	v.next = (v.next + 1) % remembered
+}
+
+// within counts the remembered uses in the span before the last one.
+func (v *volume) within(span time.Duration) (n int) {
+	last := v.ends[(v.next+remembered-1)%remembered]
+	for _, at := range v.ends {
+		if at != 0 && last-at <= int64(span) {
+			n++
+		}
+	}
+	return n
+}
+
+// Expire lists the containers that have been idle for as long as they are kept,
+// the longest first, and when the next one will have been (zero: none is idle).
+// It changes nothing.
+func Expire(cs *Containers, now time.Time, keep Keep) (expired []Expired, next time.Time) {
+	if cs == nil {
+		return nil, time.Time{}
+	}
+	for _, of := range cs.byKey {
+		if of.idle.oldest == nil {
+			continue
+		}
+		kept := keep.of(of.uses.within(keep.Base))
+		for c := of.idle.oldest; c != nil; c = c.newer {
+			due := c.lastUsed.Add(kept)
+			if due.After(now) {
+				if next.IsZero() || due.Before(next) {
+					next = due
+				}
+				break
+			}
+			expired = append(expired, Expired{Instance: c.instance, Container: c.id, Idle: now.Sub(c.lastUsed)})
+		}
+	}
+	slices.SortFunc(expired, func(a, b Expired) int {
+		return cmp.Or(cmp.Compare(b.Idle, a.Idle), cmp.Compare(a.Container, b.Container))
+	})
+	return expired, next
 }
