@@ -77,7 +77,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	// prepare it: the host's side waits for the registry to be open.
 	var functions *registry.Registry
 	opened := make(chan struct{})
-	machine := host.New(host.Options{Driver: driver, Dir: filepath.Join(cfg.Data, "host"), Region: cfg.Region, Logs: logs, Log: log,
+	machine := host.New(host.Options{Driver: driver, Dir: filepath.Join(cfg.Data, "host"), Region: cfg.Region, InstanceCPUs: cfg.InstanceCPUs, Logs: logs, Log: log,
 		Fetch: func(ctx context.Context, hash lambent.CodeHash) (io.ReadCloser, int64, error) {
 			select {
 			case <-opened:
@@ -114,7 +114,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 		return err
 	}
 	workers := pool.New(pool.Options{Host: machine, Runtimes: runtimes, Strict: cfg.StrictRuntimes, Targets: cfg.Pool, MaxInstances: limit, MaxQueue: maxQueue,
-		InstanceMB: cfg.InstanceMemoryMB, IdleTimeout: cfg.IdleTimeout, InitTimeout: cfg.InitTimeout, BootTimeout: bootTimeout,
+		InstanceMB: cfg.InstanceMemoryMB, Spares: cfg.InstanceSpares, IdleTimeout: cfg.IdleTimeout, IdleMost: idleMost(cfg), ProbeEvery: probeEvery, InitTimeout: cfg.InitTimeout, BootTimeout: bootTimeout,
 		MaxBoots: 2 * runtime.NumCPU(), Log: log})
 	poolCtx, stopPool := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
@@ -180,10 +180,19 @@ func serve(ctx context.Context, cfg config.Config, door http.Handler, ready func
 }
 
 const (
-	maxQueue    = 10_000           // callers waiting for a container, all functions together
+	maxQueue    = 10_000 // callers waiting for a container, all functions together
+	probeEvery  = 10 * time.Second
 	bootTimeout = 30 * time.Second // an instance with its runtime takes 0.15 s; a machine under load some seconds
 	instanceMB  = 96               // what an instance with a small idle function takes in all
 )
+
+// idleMost bounds how long code that is used much is kept.
+func idleMost(cfg config.Config) time.Duration {
+	if cfg.IdleTimeoutMax > 0 {
+		return cfg.IdleTimeoutMax
+	}
+	return 3 * cfg.IdleTimeout
+}
 
 // instancesFor is how many instances the machine's memory is good for: four
 // fifths of it, at what a small idle one takes.

@@ -117,14 +117,23 @@ func (c *Container) Load(ctx context.Context, fn *lambent.Function, initLimit ti
 		return Loaded{}, errors.Join(err, fmt.Errorf("load %s into container %s: it was given its function before", fn.Name, c.id))
 	}
 	c.fn, c.release = fn, release
-	stream := c.log.start(fn, c.host.now())
+	c.started = c.host.now()
+	stream := c.log.start(fn, c.started)
 	c.mu.Unlock()
+	c.inst.begin()
+	defer c.inst.end()
+	c.host.watch.called()
 
-	if err := c.inst.resize(fn.MemoryMB); err != nil {
+	if err := c.inst.allot(c.id, fn.MemoryMB); err != nil {
 		return Loaded{}, fmt.Errorf("load %s into container %s: %w", fn.Name, c.id, err)
 	}
 	if err := c.box.Attach(sandbox.TaskDir, dir); err != nil {
 		return Loaded{}, fmt.Errorf("load %s into container %s: %w", fn.Name, c.id, err)
+	}
+	select {
+	case <-c.session.Done(): // before anything of the function's had a part in it
+		return Loaded{}, fmt.Errorf("load %s into container %s: its runtime ended while it waited: %w", fn.Name, c.id, c.session.Err())
+	default:
 	}
 	c.Log(c.initLine(fn.Runtime))
 	began := c.host.now()
@@ -181,6 +190,7 @@ func (c *Container) Invoke(ev *Event) (Answer, error) {
 	c.changeState(lambent.ContainerBusy)
 	c.started, c.deadline = start, start.Add(ev.Timeout)
 	c.mu.Unlock()
+	c.inst.begin()
 	c.host.watch.called()
 
 	msg := &runtimeapi.Event{Event: frame.Event{
@@ -195,6 +205,7 @@ func (c *Container) Invoke(ev *Event) (Answer, error) {
 	answer, err := c.session.Invoke(context.Background(), msg)
 	end := c.host.now()
 	c.logs.drain()
+	c.inst.end()
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -208,39 +219,43 @@ func (c *Container) Invoke(ev *Event) (Answer, error) {
 	return a, nil
 }
 
-// look holds a running invocation to its limits, of time, CPU and memory, and
-// tells whether there is one.
+// look holds a running invocation, or init, to its limits, of time, CPU and
+// memory, and tells whether there is one.
 func (c *Container) look(now time.Time) (busy bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.state != lambent.ContainerBusy {
+	switch {
+	case c.state == lambent.ContainerBusy:
+	case c.state == lambent.ContainerStarting && c.fn != nil: // its init has a time of its own, in Load
+	default:
 		return false
 	}
-	switch {
-	case !now.Before(c.deadline):
+	busy = true
+	if c.state == lambent.ContainerBusy && !now.Before(c.deadline) {
 		c.timedOut = true
 		c.session.Close() // wakes Invoke; whoever called it stops the container
-	case now.Sub(c.started) >= fullSpeed:
-		if !c.bounded {
-			c.bound()
-		}
-		if now.Sub(c.log.sampled) < memoryWatch {
-			break
-		}
-		if c.sampleMemory(); c.log.memory > int64(c.fn.MemoryMB)<<20 {
+		return busy
+	}
+	if now.Sub(c.started) < fullSpeed {
+		return busy
+	}
+	if c.state == lambent.ContainerBusy && !c.bounded {
+		c.bound()
+	}
+	if now.Sub(c.log.sampled) >= memoryWatch {
+		if memory, ok := c.inst.memoryOf(c.id, now, 0); ok && !c.sampled(memory) {
 			c.starved = true
 			c.session.Close()
 		}
 	}
-	return true
+	return busy
 }
 
-// bound holds the instance to the function's share of the CPU.
+// bound holds the container to the function's share of the CPU.
 //
 // +checklocks:c.mu
 func (c *Container) bound() {
-	size := sandbox.Limits{MemoryMB: c.fn.MemoryMB, CPUs: c.fn.Key().Size.CPUShare()}
-	if err := c.inst.box.SetLimits(size); err != nil {
+	if err := c.inst.hold(c.id, c.fn.Key().Size.CPUShare()); err != nil {
 		c.host.log.Warn("cannot bound the CPU of a running function", "container", c.id, "error", err)
 		return
 	}
@@ -254,7 +269,7 @@ func (c *Container) lift() {
 	if !c.bounded {
 		return
 	}
-	if err := c.inst.box.SetLimits(sandbox.Limits{MemoryMB: c.fn.MemoryMB}); err != nil {
+	if err := c.inst.free(c.id); err != nil {
 		c.host.log.Warn("cannot lift the CPU bound of an idle function", "container", c.id, "error", err)
 		return
 	}
@@ -290,9 +305,7 @@ func (c *Container) close(ctx context.Context) error {
 			release()
 		}
 		c.host.watch.remove(c)
-		c.inst.mu.Lock()
-		delete(c.inst.containers, c.id)
-		c.inst.mu.Unlock()
+		c.inst.leave(c.id)
 	})
 	<-c.closed
 	return c.closeErr
@@ -326,6 +339,8 @@ func (c *Container) requireState(action string, states ...lambent.ContainerState
 // waiting for its code.
 func (i *Instance) Boot(ctx context.Context, rt hostinfo.Installed, ephemeralMB int) (_ *Container, err error) {
 	h := i.host
+	i.begin()
+	defer i.end()
 	c := &Container{host: h, inst: i, id: lambent.ContainerID(newID("c-")), runtime: rt,
 		exited: make(chan struct{}), closed: make(chan struct{})}
 

@@ -86,30 +86,38 @@ func (c *Container) lastWords() string {
 // MaxMemoryUsed is the most memory, in MB, that the container was seen to use.
 func (c *Container) MaxMemoryUsed() int {
 	c.mu.Lock()
+	stale := c.host.now().Sub(c.log.sampled) >= memorySampling
+	c.mu.Unlock()
+	var memory int64
+	read := false
+	if stale {
+		memory, read = c.inst.memoryOf(c.id, c.host.now(), memoryPatience)
+	}
+	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.host.now().Sub(c.log.sampled) >= memorySampling {
-		c.sampleMemory()
+	if read {
+		c.sampled(memory)
 	}
 	return int((c.log.maxMemory + 1<<20 - 1) >> 20)
 }
 
-// sampleMemory reads the instance's counter. An instance that is gone leaves the
-// last reading.
+// sampled takes a reading of the container's memory, and tells whether it is
+// within the function's.
 //
 // +checklocks:c.mu
-func (c *Container) sampleMemory() {
-	usage, err := c.inst.box.Usage()
-	if err != nil {
-		return
-	}
+func (c *Container) sampled(memory int64) (within bool) {
 	c.log.sampled = c.host.now()
-	c.log.memory = usage.MemoryBytes
-	c.log.maxMemory = max(c.log.maxMemory, usage.MemoryBytes)
+	c.log.maxMemory = max(c.log.maxMemory, memory)
+	return memory <= int64(c.fn.MemoryMB)<<20
 }
 
-// memorySampling is how often the memory counter is read at most: reading it
-// costs as much as a short call.
-const memorySampling = 200 * time.Millisecond
+const (
+	// memorySampling is how often the memory counter is read at most at the end of
+	// an execution: reading it costs as much as a short call.
+	memorySampling = 200 * time.Millisecond
+	// memoryPatience is how long the end of an execution waits for a reading.
+	memoryPatience = 20 * time.Millisecond
+)
 
 // initLine is the first line of a log stream; it tells when another version than
 // the one asked for serves.
@@ -181,8 +189,7 @@ type logState struct {
 	request   lambent.RequestID // whose lines come now; empty during init
 	tail      tail
 	ended     bool  // the execution the tail is of
-	memory    int64 // bytes, when it was last looked at
-	maxMemory int64
+	maxMemory int64 // bytes
 	sampled   time.Time
 }
 

@@ -31,14 +31,16 @@ type FetchCode func(ctx context.Context, hash lambent.CodeHash) (io.ReadCloser, 
 
 // Options are what a Host needs.
 type Options struct {
-	Driver  sandbox.Driver
-	Dir     string // of the host's own files: the code cache and the bootstraps
-	Fetch   FetchCode
-	Region  string
-	Logs    LogSink
-	Observe func(Transition) // of every change of state; must not block; may be nil
-	Log     *slog.Logger
-	Now     func() time.Time // time.Now where nil
+	Driver sandbox.Driver
+	Dir    string // of the host's own files: the code cache and the bootstraps
+	Fetch  FetchCode
+	Region string
+	// InstanceCPUs is what an instance may use at most; 0: all there are.
+	InstanceCPUs float64
+	Logs         LogSink
+	Observe      func(Transition) // of every change of state; must not block; may be nil
+	Log          *slog.Logger
+	Now          func() time.Time // time.Now where nil
 }
 
 // LogSink takes the log lines of functions. It must not block.
@@ -127,11 +129,12 @@ func (h *Host) Close() error {
 	return h.poller.Close()
 }
 
-// Start boots an instance that is nobody's. memoryMB bounds it until a container
-// is loaded.
-func (h *Host) Start(ctx context.Context, memoryMB int) (*Instance, error) {
-	i := &Instance{host: h, memoryMB: memoryMB, id: lambent.InstanceID(newID("i-")), containers: map[lambent.ContainerID]*Container{}}
-	box, err := h.opts.Driver.Start(ctx, sandbox.InstanceSpec{ID: i.id, Limits: sandbox.Limits{MemoryMB: memoryMB}})
+// Start boots an instance that is nobody's, with room for containers of
+// capacityMB in all.
+func (h *Host) Start(ctx context.Context, capacityMB int) (*Instance, error) {
+	i := &Instance{host: h, capacityMB: capacityMB, id: lambent.InstanceID(newID("i-")), containers: map[lambent.ContainerID]*Container{},
+		allotted: map[lambent.ContainerID]int{}, held: map[lambent.ContainerID]float64{}}
+	box, err := h.opts.Driver.Start(ctx, sandbox.InstanceSpec{ID: i.id, Limits: sandbox.Limits{MemoryMB: capacityMB}})
 	if err != nil {
 		return nil, fmt.Errorf("start an instance: %w", err)
 	}
@@ -167,6 +170,10 @@ func (h *Host) PruneCode(keep func(lambent.CodeHash) bool) error { return h.code
 
 // DropCode removes a package that no function has any more.
 func (h *Host) DropCode(hash lambent.CodeHash) error { return h.code.drop(hash) }
+
+// SharesInstances tells whether an instance may hold several containers: what
+// each of them uses can be told apart.
+func (h *Host) SharesInstances() bool { return h.opts.Driver.Capabilities().ContainerMemory }
 
 // Instances lists the instances that are not gone, in no order.
 func (h *Host) Instances() []*Instance {

@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	goruntime "runtime"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"lambent"
 	"lambent/internal/sandbox"
@@ -17,15 +20,39 @@ type Instance struct {
 	id   lambent.InstanceID
 	box  sandbox.Instance
 
+	capacityMB int // what its containers may be allotted in all
+
+	running atomic.Int32 // invocations, inits and boots
+	begun   atomic.Int64 // of them, ever
+	bounded atomic.Bool  // a beginning or an end may have to change the bound on the CPU
+
 	mu sync.Mutex
 	// +checklocks:mu
 	state lambent.InstanceState
 	// +checklocks:mu
 	account lambent.AccountID
 	// +checklocks:mu
-	memoryMB int
-	// +checklocks:mu
 	containers map[lambent.ContainerID]*Container
+	// +checklocks:mu
+	allotted map[lambent.ContainerID]int // MB, of those that have their function
+	// +checklocks:mu
+	held map[lambent.ContainerID]float64 // CPUs, of those held to their share
+	// +checklocks:mu
+	seen int64 // begun, when it was last looked at
+	// +checklocks:mu
+	quietSince time.Time // when it was first looked at with nothing begun since
+	// +checklocks:mu
+	quiet bool // nothing has run for quietAfter
+	// +checklocks:mu
+	memory memoryReading
+}
+
+// memoryReading is what the containers of an instance used when they were last
+// looked at.
+type memoryReading struct {
+	at      time.Time
+	bytes   map[lambent.ContainerID]int64
+	pending chan struct{} // closed when the reading under way has ended; nil where none is
 }
 
 // ID is the instance's identity.
@@ -39,7 +66,8 @@ type Snapshot struct {
 	ID         lambent.InstanceID
 	State      lambent.InstanceState
 	Account    lambent.AccountID // empty while warm
-	MemoryMB   int               // its bound
+	MemoryMB   int               // what its containers may be allotted in all
+	FreeMB     int               // of it
 	PID        int               // of its sandbox, on this machine
 	Containers []ContainerSnapshot
 }
@@ -47,7 +75,7 @@ type Snapshot struct {
 // Snapshot copies the instance's state and that of its containers.
 func (i *Instance) Snapshot() Snapshot {
 	i.mu.Lock()
-	s := Snapshot{ID: i.id, State: i.state, Account: i.account, MemoryMB: i.memoryMB, PID: i.box.PID()}
+	s := Snapshot{ID: i.id, State: i.state, Account: i.account, MemoryMB: i.capacityMB, FreeMB: i.capacityMB - i.allottedMB(), PID: i.box.PID()}
 	containers := make([]*Container, 0, len(i.containers))
 	for _, c := range i.containers {
 		containers = append(containers, c)
@@ -59,12 +87,15 @@ func (i *Instance) Snapshot() Snapshot {
 	return s
 }
 
-// Assign gives a warm instance to an account, for the rest of its life. It fails
-// when the instance is not warm: an instance is never handed from one account to
-// another (P01-E7).
+// Assign gives a warm instance to an account, for the rest of its life; again,
+// to the same account, is harmless. It fails in any other state: an instance is
+// never handed from one account to another (P01-E7).
 func (i *Instance) Assign(account lambent.AccountID) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if i.state == lambent.InstanceActive && i.account == account {
+		return nil
+	}
 	if err := i.requireState("assign", lambent.InstanceWarm); err != nil {
 		return err
 	}
@@ -148,13 +179,214 @@ func (i *Instance) State() lambent.InstanceState {
 	return i.state
 }
 
-// resize bounds the instance's memory to that of its function.
-func (i *Instance) resize(memoryMB int) error {
-	if err := i.box.SetLimits(sandbox.Limits{MemoryMB: memoryMB}); err != nil {
-		return err
+// +checklocks:i.mu
+func (i *Instance) allottedMB() (sum int) {
+	for _, mb := range i.allotted {
+		sum += mb
+	}
+	return sum
+}
+
+// allot gives a container its share of the instance. The sum of all shares never
+// exceeds the instance (P02-T6).
+func (i *Instance) allot(c lambent.ContainerID, mb int) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if free := i.capacityMB - i.allottedMB(); mb > free {
+		return fmt.Errorf("instance %s has %d MB of %d left, not %d", i.id, free, i.capacityMB, mb)
+	}
+	i.allotted[c] = mb
+	return i.rebound()
+}
+
+// leave takes back everything a container had.
+func (i *Instance) leave(c lambent.ContainerID) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	delete(i.containers, c)
+	delete(i.allotted, c)
+	delete(i.held, c)
+	if i.state != lambent.InstanceActive || len(i.containers) == 0 {
+		return
+	}
+	i.tell(i.rebound())
+}
+
+// hold bounds the CPU of a container that has run for long to its share; free
+// lifts the bound when its execution has ended.
+func (i *Instance) hold(c lambent.ContainerID, share float64) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.held[c] = share
+	return i.rebound()
+}
+
+func (i *Instance) free(c lambent.ContainerID) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	delete(i.held, c)
+	return i.rebound()
+}
+
+// begin is called when an execution, an init or a boot begins, end when it ends:
+// both may change what CPU the instance has.
+func (i *Instance) begin() {
+	i.begun.Add(1)
+	i.running.Add(1)
+	i.recount()
+}
+
+func (i *Instance) end() {
+	i.running.Add(-1)
+	i.recount()
+}
+
+func (i *Instance) recount() {
+	if !i.bounded.Load() {
+		return
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
-	i.memoryMB = memoryMB
+	i.quiet = false
+	i.tell(i.rebound())
+}
+
+// look leaves an instance on which nothing has run for a while next to no CPU:
+// what a function leaves behind in its container does not run on at the
+// machine's expense (AWS freezes an environment between invocations). It tells
+// whether there is something to look at again.
+func (i *Instance) look(now time.Time) (busy bool) {
+	if i.running.Load() > 0 {
+		return true
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	begun := i.begun.Load()
+	switch {
+	case i.state != lambent.InstanceActive:
+		return false
+	case i.quiet:
+		return false
+	case begun != i.seen:
+		i.seen, i.quietSince = begun, now
+		return true
+	case now.Sub(i.quietSince) < quietAfter:
+		return true
+	}
+	i.quiet = true
+	i.tell(i.rebound())
+	return false
+}
+
+const (
+	// quietAfter is how long nothing must have run before an instance is left
+	// quietCPUs only: calls that follow each other never meet that bound, and one
+	// that does pays some microseconds for lifting it.
+	quietAfter = 100 * time.Millisecond
+	quietCPUs  = 0.02
+)
+
+// rebound sets the walls around the sandbox, which knows of no containers. A
+// function alone in it is walled in at its own memory; where several runtimes
+// share it, the wall is the instance's memory, and each is looked at from inside.
+// The CPU is bounded to the shares of those held while all that run are held,
+// and to next to nothing while nothing runs.
+//
+// +checklocks:i.mu
+func (i *Instance) rebound() error {
+	limits := sandbox.Limits{MemoryMB: i.capacityMB}
+	if len(i.containers) == 1 && len(i.allotted) == 1 {
+		limits.MemoryMB = i.allottedMB()
+	}
+	// Said before running is read: whoever begins from here on comes to change
+	// what is decided here.
+	i.bounded.Store(true)
+	switch running := int(i.running.Load()); {
+	case running == 0 && i.quiet:
+		limits.CPUs = quietCPUs
+	case len(i.held) == 0:
+		i.bounded.Store(false)
+	case running <= len(i.held):
+		for _, share := range i.held {
+			limits.CPUs += share
+		}
+	}
+	if most := i.host.opts.InstanceCPUs; most > 0 && most < float64(goruntime.NumCPU()) && (limits.CPUs == 0 || limits.CPUs > most) {
+		limits.CPUs = most
+	}
+	return i.box.SetLimits(limits)
+}
+
+// tell logs a failed rebound, unless there is nothing left to bound.
+func (i *Instance) tell(err error) {
+	select {
+	case <-i.box.Done():
+	default:
+		if err != nil {
+			i.host.log.Warn("cannot bound an instance anew", "instance", i.id, "error", err)
+		}
+	}
+}
+
+// memoryOf is what a container uses, in bytes: as of a moment ago, or as it was
+// last read while a new reading is on its way, which is waited for up to
+// patience. ok is false where nothing is known.
+func (i *Instance) memoryOf(c lambent.ContainerID, now time.Time, patience time.Duration) (bytes int64, ok bool) {
+	i.mu.Lock()
+	if len(i.containers) == 1 { // all that is used is its
+		i.mu.Unlock()
+		usage, err := i.box.Usage()
+		return usage.MemoryBytes, err == nil
+	}
+	if m := &i.memory; m.pending == nil && now.Sub(m.at) >= memoryFresh && i.state == lambent.InstanceActive {
+		m.pending = make(chan struct{})
+		i.host.watchers.Go(i.readMemory)
+	}
+	pending := i.memory.pending
+	i.mu.Unlock()
+	if pending != nil && patience > 0 {
+		select {
+		case <-pending:
+		case <-time.After(patience):
+		}
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	bytes, ok = i.memory.bytes[c]
+	return bytes, ok
+}
+
+// readMemory asks the sandbox what each container uses.
+func (i *Instance) readMemory() {
+	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
+	defer cancel()
+	bytes, err := i.box.ContainerMemory(ctx)
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	close(i.memory.pending)
+	i.memory.pending, i.memory.at = nil, i.host.now()
+	if err == nil {
+		i.memory.bytes = bytes
+	} else if i.state == lambent.InstanceActive {
+		i.host.log.Warn("cannot read what the containers of an instance use; the instance's own bound still holds", "instance", i.id, "error", err)
+	}
+}
+
+const (
+	// memoryFresh is how old a reading of all containers may be.
+	memoryFresh = 20 * time.Millisecond
+	// answerTime is how long a sandbox may take to answer.
+	answerTime = 2 * time.Second
+)
+
+// Probe asks whether the sandbox still answers. An instance that does not is
+// good for nothing (P01: sick ones are replaced).
+func (i *Instance) Probe(ctx context.Context) error {
+	if !i.host.opts.Driver.Capabilities().ContainerMemory {
+		return nil // nobody inside to ask
+	}
+	if _, err := i.box.ContainerMemory(ctx); err != nil {
+		return fmt.Errorf("probe instance %s: %w", i.id, err)
+	}
 	return nil
 }

@@ -58,32 +58,46 @@ func newLogPipe(emit func(line []byte)) (*logPipe, error) {
 // closed or the read end is.
 func (p *logPipe) run() {
 	defer close(p.drained)
-	_ = p.conn.Read(func(fd uintptr) (done bool) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		return p.readAvailable(int(fd)) != nil // done at EOF or a broken pipe; else wait for more
-	})
+	for {
+		var ended error
+		failed := p.conn.Read(func(fd uintptr) (done bool) {
+			var more bool
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			more, ended = p.readSome(int(fd), batchBytes)
+			return more || ended != nil // else wait for more
+		})
+		if failed != nil || ended != nil {
+			return
+		}
+	}
 }
 
-// readAvailable reads until the pipe is empty. It returns io.EOF or the error
-// that ends the pipe, nil when it is merely empty.
+// batchBytes is how much run takes in at a time: whoever waits for what has been
+// written must get in between what is written without end.
+const batchBytes = 64 << 10
+
+// readSome reads up to so many bytes. more is false when the pipe is empty;
+// ended is io.EOF or the error that ends the pipe.
 //
 // +checklocks:p.mu
-func (p *logPipe) readAvailable(fd int) error {
-	for {
-		n, err := unix.Read(fd, p.buf)
+func (p *logPipe) readSome(fd, most int) (more bool, ended error) {
+	for got := 0; got < most; {
+		n, err := unix.Read(fd, p.buf[:min(len(p.buf), most-got)])
 		switch {
 		case err == unix.EINTR:
 		case err == unix.EAGAIN:
-			return nil
+			return false, nil
 		case err != nil:
-			return err
+			return false, err
 		case n == 0:
-			return io.EOF
+			return false, io.EOF
 		default:
+			got += n
 			p.take(p.buf[:n])
 		}
 	}
+	return true, nil
 }
 
 // take splits into lines.
@@ -109,13 +123,17 @@ func (p *logPipe) take(b []byte) {
 	}
 }
 
-// drain takes in all that has been written until now, the last line also where
-// it has no end.
+// drain takes in all that has been written until now, and no more than that: the
+// last line also where it has no end.
 func (p *logPipe) drain() {
 	_ = p.conn.Control(func(fd uintptr) { // fails once closed, and then there is nothing to read
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		_ = p.readAvailable(int(fd))
+		written, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ) // as many as the pipe holds at most
+		if err != nil || written == 0 {
+			return
+		}
+		_, _ = p.readSome(int(fd), written)
 	})
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -34,7 +34,7 @@ func (p *Pool) keep(now time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	next := now.Add(time.Hour)
-	for _, at := range []time.Time{p.refill(now), p.expire(now)} {
+	for _, at := range []time.Time{p.refill(now), p.expire(now), p.probe(now)} {
 		if !at.IsZero() && at.Before(next) {
 			next = at
 		}
@@ -70,12 +70,47 @@ func (p *Pool) refill(now time.Time) (again time.Time) {
 //
 // +checklocks:p.mu
 func (p *Pool) expire(now time.Time) (again time.Time) {
-	expired, again := placement.Expire(&p.containers, now, p.opts.IdleTimeout)
+	expired, again := placement.Expire(&p.containers, now, placement.Keep{Base: p.opts.IdleTimeout, Most: p.opts.IdleMost})
 	for _, e := range expired {
 		p.discard(p.workers[e.Container])
 	}
 	return again
 }
+
+// probe asks the warm instances whether they are well, all at once. One that
+// does not answer is replaced.
+//
+// +checklocks:p.mu
+func (p *Pool) probe(now time.Time) (again time.Time) {
+	if p.opts.ProbeEvery == 0 {
+		return time.Time{}
+	}
+	if due := p.probed.Add(p.opts.ProbeEvery); now.Before(due) {
+		return due
+	}
+	p.probed = now
+	for _, pl := range p.places {
+		if pl.assigned || pl.closed {
+			continue
+		}
+		p.work.Go(func() {
+			ctx, cancel := context.WithTimeout(p.ctx, probeTimeout)
+			defer cancel()
+			err := pl.inst.Probe(ctx)
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if err == nil || pl.assigned || pl.closed || p.ctx.Err() != nil {
+				return
+			}
+			p.log.Warn("a warm instance does not answer; booting another", "configuration", pl.supply.config, "error", err)
+			p.close(pl)
+		})
+	}
+	return now.Add(p.opts.ProbeEvery)
+}
+
+// probeTimeout is how long a warm instance may take to answer.
+const probeTimeout = 3 * time.Second
 
 // Retire stops what serves other than the current state of a function: current
 // is its key now, or nil when it is deleted. Running executions end first.
@@ -111,22 +146,10 @@ func (p *Pool) drain(limit time.Duration) {
 			p.grant(l, grant{err: shuttingDown(l.fn)})
 		}
 	}
-	p.discardIdle(func(*worker) bool { return true })
-	for _, c := range p.booted {
-		p.destroy(c.Instance())
+	for _, pl := range p.places { // what executions still hold goes too
+		p.close(pl)
 	}
-	clear(p.booted)
-	clear(p.warm)
 	p.mu.Unlock()
-	for _, i := range p.host.Instances() { // what executions still hold
-		if i.State() == lambent.InstanceActive {
-			ctx, cancel := context.WithTimeout(context.Background(), destroyTimeout)
-			if err := i.Destroy(ctx); err != nil {
-				p.log.Error("an instance could not be released whole", "instance", i.ID(), "error", err)
-			}
-			cancel()
-		}
-	}
 	p.awaitIdle(nil) // they end now that their instances are gone
 	p.work.Wait()
 }

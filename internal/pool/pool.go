@@ -9,14 +9,16 @@
 //	             ▼
 //	wait in the key's line ◄──────── Release hands a container on
 //	             │
+//	             ├─ NewContainer ── a runtime on an instance of the account: one
+//	             │                  that waits there, or booted there ─► new_container
 //	             ├─ TakeWarm ────── a warm instance ─────────► warm_pool
 //	             ├─ StartOnDemand ─ the first to be booted ──► on_demand
 //	             └─ Queue ───────── until there is room
 //	             ▼
-//	assign to the account, load the code, hand to the first in line
+//	load the code, hand to the first in line
 //
-// An instance is of one account for life and is destroyed when its container
-// goes (P01-E7).
+// An instance is of one account for life, holds containers of that account up
+// to its memory, and is destroyed when the last of them goes (P01-E7).
 package pool
 
 import (
@@ -41,24 +43,28 @@ type Options struct {
 	Targets      map[lambent.Family]int // how many warm instances to keep ready, of the newest runtime, with AWS's default /tmp
 	MaxInstances int                    // on this host, warm ones included
 	MaxQueue     int                    // callers that may wait for a container, all functions together
-	InstanceMB   int                    // bound of an instance's memory until it is given its function
+	InstanceMB   int                    // what the containers of an instance may be allotted in all
+	Spares       int                    // runtimes kept waiting on an instance beside those in use
 	IdleTimeout  time.Duration          // a container unused for this long is stopped
+	IdleMost     time.Duration          // the same for code that is used much; IdleTimeout where it is less
 	InitTimeout  time.Duration          // AWS: 10 s
 	BootTimeout  time.Duration          // of an instance and its runtime, before any code of users is involved
-	MaxBoots     int                    // instances that may be booting at once
+	MaxBoots     int                    // instances and runtimes that may be booting at once
+	ProbeEvery   time.Duration          // how often warm instances are asked whether they are well; 0: never
 	Log          *slog.Logger
 }
 
 // Pool is the worker manager of one host. Make it with New, start it with Run.
 // Safe for use by several goroutines.
 type Pool struct {
-	opts Options
-	host *host.Host
-	log  *slog.Logger
-	work sync.WaitGroup     // everything that Run's end waits for
-	ctx  context.Context    // of all work; ended by Close
-	stop context.CancelFunc // ends ctx
-	wake chan struct{}      // the keeper has something to do
+	opts   Options
+	host   *host.Host
+	shares bool // an instance may hold several containers
+	log    *slog.Logger
+	work   sync.WaitGroup     // everything that Run's end waits for
+	ctx    context.Context    // of all work; ended by Close
+	stop   context.CancelFunc // ends ctx
+	wake   chan struct{}      // the keeper has something to do
 
 	mu sync.Mutex
 	// +checklocks:mu
@@ -72,7 +78,11 @@ type Pool struct {
 	// +checklocks:mu
 	warm map[placement.Configuration][]placement.Warm
 	// +checklocks:mu
-	booted map[lambent.ContainerID]*host.Container // of warm
+	places map[lambent.InstanceID]*place // all that are not gone, the warm ones too
+	// +checklocks:mu
+	times map[placement.Configuration]*placement.Times
+	// +checklocks:mu
+	probed time.Time // when the warm instances were
 	// +checklocks:mu
 	instances int // booting, warm, active and being destroyed
 	// +checklocks:mu
@@ -117,6 +127,7 @@ type supply struct {
 type worker struct {
 	container *host.Container
 	line      *line
+	place     *place
 	gone      bool // being destroyed
 }
 
@@ -129,13 +140,21 @@ type grant struct {
 	err   error
 }
 
-// claim is a start that waits for an instance to be booted; it gets nil when that
-// failed. A claim that its line needs no more is dropped before it gets nil: it
-// then counts as a start no longer.
+// claim is a start that waits for a runtime to be booted, with an instance or,
+// where inside is set, in that one. A claim that its line needs no more is
+// dropped before it gets anything: it then counts as a start no longer.
 type claim struct {
 	line    *line
+	inside  *place
 	dropped bool
-	got     chan *host.Container
+	got     chan booted
+}
+
+// booted is what a claim gets: nothing when the boot failed. The place is the
+// line's account's, and room is reserved on it.
+type booted struct {
+	place     *place
+	container *host.Container
 }
 
 // Lease is a container handed to one caller for one execution. End it with
@@ -153,9 +172,9 @@ type Lease struct {
 // New makes a pool; nothing happens until Run.
 func New(opts Options) *Pool {
 	ctx, stop := context.WithCancel(context.Background())
-	return &Pool{opts: opts, host: opts.Host, log: opts.Log, ctx: ctx, stop: stop, wake: make(chan struct{}, 1),
+	return &Pool{opts: opts, host: opts.Host, shares: opts.Host.SharesInstances(), log: opts.Log, ctx: ctx, stop: stop, wake: make(chan struct{}, 1),
 		lines: map[lambent.MatchKey]*line{}, workers: map[lambent.ContainerID]*worker{}, supplies: map[placement.Configuration]*supply{},
-		warm: map[placement.Configuration][]placement.Warm{}, booted: map[lambent.ContainerID]*host.Container{}}
+		warm: map[placement.Configuration][]placement.Warm{}, places: map[lambent.InstanceID]*place{}, times: map[placement.Configuration]*placement.Times{}}
 }
 
 // Acquire gets a container for fn: an idle one, else the first to become idle or
@@ -163,6 +182,9 @@ func New(opts Options) *Pool {
 // *StartError, told to one caller; no capacity is of kind KindThrottled. The wait
 // ends early with ctx.
 func (p *Pool) Acquire(ctx context.Context, fn *lambent.Function) (*Lease, error) {
+	if fn.MemoryMB > p.opts.InstanceMB { // P01-E3
+		return nil, &lambent.Error{Op: "run", Resource: string(fn.Name), Kind: lambent.KindInvalid, Message: TooLarge(fn.MemoryMB, p.opts.InstanceMB)}
+	}
 	now := time.Now()
 	p.mu.Lock()
 	if p.draining {
@@ -261,7 +283,7 @@ func (p *Pool) decide(l *line, queued int, now time.Time) placement.Plan {
 	return placement.Decide(placement.Snapshot{
 		Containers: &p.containers, Warm: p.warm,
 		Instances: p.instances + p.pending(), MaxInstances: p.opts.MaxInstances, Destroying: p.destroying,
-		Queued: queued, MaxQueue: p.opts.MaxQueue,
+		Queued: queued, MaxQueue: p.opts.MaxQueue, Times: *p.timesOf(l.supply.config),
 	}, placement.Request{Key: l.key, Configuration: l.supply.config, Starting: l.starting, Waiting: len(l.waiters)}, now)
 }
 
@@ -274,6 +296,23 @@ func (p *Pool) change(l *line, alter func()) {
 	alter()
 	p.queued += l.unserved() - before
 	p.forgetLine(l)
+}
+
+// TooLarge says that a function asks for more memory than an instance has.
+func TooLarge(askedMB, instanceMB int) string {
+	return fmt.Sprintf("MemorySize %d MB is more than an instance of this server has: %d MB (setting instance.memory)", askedMB, instanceMB)
+}
+
+// timesOf finds or makes what starts of a configuration took.
+//
+// +checklocks:p.mu
+func (p *Pool) timesOf(config placement.Configuration) *placement.Times {
+	t := p.times[config]
+	if t == nil {
+		t = &placement.Times{}
+		p.times[config] = t
+	}
+	return t
 }
 
 func shuttingDown(fn *lambent.Function) error {
@@ -301,7 +340,7 @@ func (l *Lease) Release() {
 		return
 	default:
 	}
-	if l.w.line.retired || p.draining {
+	if l.w.line.retired || l.w.place.closed || p.draining {
 		p.discard(l.w)
 		return
 	}
@@ -374,35 +413,44 @@ func (p *Pool) forgetLine(l *line) {
 	}
 }
 
-// discard takes a container out of everything and destroys its instance.
+// discard takes a container out of everything and ends it.
 //
 // +checklocks:p.mu
 func (p *Pool) discard(w *worker) {
 	if w.gone {
 		return
 	}
+	p.forget(w)
+	key, pl := w.line.key, w.place
+	p.stopContainer(pl, w.container, func() { p.containers.Vacate(pl.inst.ID(), key) })
+}
+
+// forget takes a container out of everything.
+//
+// +checklocks:p.mu
+func (p *Pool) forget(w *worker) {
 	w.gone = true
 	p.containers.Remove(w.container.ID())
 	delete(p.workers, w.container.ID())
 	w.line.workers--
 	p.forgetLine(w.line)
-	p.destroy(w.container.Instance())
 }
 
-// destroy releases an instance in the background; its place is free only when
-// nothing is left of it.
+// destroy releases the instance of a closed place in the background; its room is
+// free only when nothing is left of it.
 //
 // +checklocks:p.mu
-func (p *Pool) destroy(i *host.Instance) {
+func (p *Pool) destroy(pl *place) {
 	p.destroying++
 	p.work.Go(func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), destroyTimeout)
 		defer cancel()
-		if err := i.Destroy(ctx); err != nil {
-			p.log.Error("an instance could not be released whole", "instance", i.ID(), "error", err)
+		if err := pl.inst.Destroy(ctx); err != nil {
+			p.log.Error("an instance could not be released whole", "instance", pl.inst.ID(), "error", err)
 		}
 		p.mu.Lock()
 		defer p.mu.Unlock()
+		delete(p.places, pl.inst.ID())
 		p.destroying--
 		p.instances--
 		p.serveQueued()

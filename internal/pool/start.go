@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"syscall"
 	"time"
 
 	"lambent"
@@ -13,35 +14,73 @@ import (
 	"lambent/internal/runtimeapi"
 )
 
+// start is one container on its way to a line.
+type start struct {
+	line   *line
+	kind   lambent.StartKind
+	reason string
+	began  time.Time
+	took   func(*placement.Times) *time.Duration // where its time is remembered
+}
+
 // carryOut begins what a plan wants for a line in which a caller waits.
 //
 // +checklocks:p.mu
 func (p *Pool) carryOut(plan placement.Plan, l *line) {
+	st := &start{line: l, kind: plan.Kind(), reason: plan.Reason(), began: time.Now()}
+	var pl *place
+	var c *host.Container
+	var wait *claim
 	switch plan.Action {
+	case placement.NewContainer:
+		pl = p.places[plan.Instance]
+		p.containers.Reserve(plan.Instance, l.key)
+		if plan.Container != "" {
+			c = p.take(pl, plan.Container)
+			st.took = func(t *placement.Times) *time.Duration { return &t.Spare }
+		} else {
+			wait = p.claimInside(l, pl)
+			st.took = func(t *placement.Times) *time.Duration { return &t.Container }
+		}
 	case placement.TakeWarm:
-		c := p.takeWarm(l.supply.config)
-		p.change(l, func() { l.starting++ })
+		pl = p.takeWarm(l.supply.config)
+		c = p.give(pl, l)
+		st.took = func(t *placement.Times) *time.Duration { return &t.Warm }
 		p.poke() // refill
-		p.work.Go(func() { p.bringUp(l, c, plan.Kind(), plan.Reason()) })
 	case placement.StartOnDemand:
-		claim := p.claim(l)
-		p.change(l, func() { l.starting++ })
-		p.work.Go(func() {
-			c, err := p.await(claim)
+		wait = p.claim(l)
+		st.took = func(t *placement.Times) *time.Duration { return &t.Instance }
+	case placement.Queue:
+		if plan.Evict != "" {
+			p.close(p.places[plan.Evict])
+		}
+		return
+	default:
+		return
+	}
+	p.change(l, func() { l.starting++ })
+	p.work.Go(func() {
+		if wait != nil {
+			got, err := p.await(wait)
 			if err != nil {
 				p.startFailed(l, err)
 				return
 			}
-			p.bringUp(l, c, plan.Kind(), plan.Reason())
-		})
-	case placement.Queue:
-		switch {
-		case plan.Evict.Container != "":
-			p.discard(p.workers[plan.Evict.Container])
-		case plan.Evict.Instance != "":
-			p.evictWarm(plan.Evict.Instance)
+			pl, c = got.place, got.container
 		}
-	}
+		p.bringUp(st, pl, c)
+	})
+	p.bootPending()
+}
+
+// give assigns a place to a line's account, reserves its room there, and takes
+// the runtime that has waited longest.
+//
+// +checklocks:p.mu
+func (p *Pool) give(pl *place, l *line) *host.Container {
+	p.assign(pl, l)
+	p.containers.Reserve(pl.inst.ID(), l.key)
+	return p.take(pl, pl.waiting[0].container.ID())
 }
 
 // serveQueued decides anew for callers whom nothing is starting for.
@@ -51,45 +90,12 @@ func (p *Pool) serveQueued() {
 	for _, l := range p.lines {
 		for p.queued > 0 && l.unserved() > 0 && !p.draining {
 			plan := p.decide(l, p.queued-1, time.Now())
+			if plan.Action == placement.Reuse { // it became idle while nobody was told
+				break
+			}
 			p.carryOut(plan, l)
 			if plan.Action == placement.Queue || plan.Action == placement.Refuse {
 				return // no room for anybody: the next end of an instance comes here again
-			}
-		}
-	}
-}
-
-// takeWarm takes the instance of a configuration that has waited longest.
-//
-// +checklocks:p.mu
-func (p *Pool) takeWarm(config placement.Configuration) *host.Container {
-	warm := p.warm[config]
-	c := p.booted[warm[0].Container]
-	p.removeWarm(config, c.ID())
-	return c
-}
-
-// removeWarm takes a warm instance out, false when it is none.
-//
-// +checklocks:p.mu
-func (p *Pool) removeWarm(config placement.Configuration, id lambent.ContainerID) bool {
-	if p.booted[id] == nil {
-		return false
-	}
-	delete(p.booted, id)
-	p.warm[config] = slices.DeleteFunc(p.warm[config], func(w placement.Warm) bool { return w.Container == id })
-	return true
-}
-
-// +checklocks:p.mu
-func (p *Pool) evictWarm(id lambent.InstanceID) {
-	for config, warm := range p.warm {
-		for _, w := range warm {
-			if w.Instance == id {
-				c := p.booted[w.Container]
-				p.removeWarm(config, w.Container)
-				p.destroy(c.Instance())
-				return
 			}
 		}
 	}
@@ -99,35 +105,76 @@ func (p *Pool) evictWarm(id lambent.InstanceID) {
 //
 // +checklocks:p.mu
 func (p *Pool) claim(l *line) *claim {
-	c := &claim{line: l, got: make(chan *host.Container, 1)}
+	c := &claim{line: l, got: make(chan booted, 1)}
 	l.supply.claims = append(l.supply.claims, c)
-	p.bootPending()
 	return c
 }
 
-// bootPending begins boots for claims, as many as may run at once: all at once
-// would take the machine from those that run, and each other past their limit.
-// What a line needs no more, because containers became free meanwhile, is not
-// begun.
+// claimInside has a runtime booted in a place, of which the first to be ready is
+// the claim's. Its room is reserved.
+//
+// +checklocks:p.mu
+func (p *Pool) claimInside(l *line, pl *place) *claim {
+	c := &claim{line: l, inside: pl, got: make(chan booted, 1)}
+	pl.claims = append(pl.claims, c)
+	return c
+}
+
+// bootPending begins boots for claims, and for spares when no claim waits, as
+// many as may run at once: all at once would take the machine from those that
+// run, and each other past their limit. What a line needs no more, because
+// containers became free meanwhile, is not begun.
 //
 // +checklocks:p.mu
 func (p *Pool) bootPending() {
+	for _, pl := range p.places {
+		for len(pl.claims) > 0 && p.booting < p.opts.MaxBoots {
+			k := slices.IndexFunc(pl.claims, func(c *claim) bool { return pl.claimed(c.line.supply.config) > pl.boots[c.line.supply.config] })
+			if k < 0 {
+				break
+			}
+			c := pl.claims[k]
+			if p.dropUnneeded(c) {
+				pl.removeClaim(k)
+				p.containers.Vacate(pl.inst.ID(), c.line.key)
+				continue
+			}
+			p.bootInside(pl, c.line.supply)
+		}
+	}
 	for _, s := range p.supplies {
 		for len(s.claims) > s.booting && p.booting < p.opts.MaxBoots {
-			last := s.claims[len(s.claims)-1]
-			if last.line.starting > len(last.line.waiters) {
-				s.claims = s.claims[:len(s.claims)-1]
-				p.change(last.line, func() { last.line.starting-- })
-				last.dropped = true
-				last.got <- nil
+			if last := len(s.claims) - 1; p.dropUnneeded(s.claims[last]) {
+				s.claims = s.claims[:last]
 				continue
 			}
 			p.boot(s)
 		}
 	}
+	if p.pending() > 0 {
+		return
+	}
+	for _, pl := range p.places {
+		for p.booting < p.opts.MaxBoots && p.lacks(pl) {
+			p.bootInside(pl, pl.supply)
+		}
+	}
 }
 
-// pending is how many claims no boot was begun for.
+// dropUnneeded drops a claim that its line needs no more.
+//
+// +checklocks:p.mu
+func (p *Pool) dropUnneeded(c *claim) bool {
+	if c.line.starting <= len(c.line.waiters) {
+		return false
+	}
+	p.change(c.line, func() { c.line.starting-- })
+	c.dropped = true
+	c.got <- booted{}
+	return true
+}
+
+// pending is how many claims on instances no boot was begun for.
 //
 // +checklocks:p.mu
 func (p *Pool) pending() (n int) {
@@ -137,51 +184,63 @@ func (p *Pool) pending() (n int) {
 	return n
 }
 
-// await waits for a claim. A boot that failed is tried again: nothing of the
-// function's has happened yet.
-func (p *Pool) await(c *claim) (*host.Container, error) {
+// await waits for a claim. A boot that failed is tried again, with an instance
+// of its own: nothing of the function's has happened yet.
+func (p *Pool) await(c *claim) (booted, error) {
 	for try := 1; ; try++ {
 		got, err := p.awaitBoot(c)
 		if err != errNoInstance || try == maxTries {
 			return got, err
 		}
 		p.mu.Lock()
+		if c.inside != nil {
+			p.containers.Vacate(c.inside.inst.ID(), c.line.key)
+			p.closeEmpty(c.inside)
+		}
 		if p.draining {
 			p.mu.Unlock()
-			return nil, err
+			return booted{}, err
 		}
 		c = p.claim(c.line)
+		p.bootPending()
 		p.mu.Unlock()
 	}
 }
 
+// closeEmpty ends an assigned place nothing is on and nobody waits for.
+//
+// +checklocks:p.mu
+func (p *Pool) closeEmpty(pl *place) {
+	if placed, _, _ := p.containers.Tenancy(pl.inst.ID()); pl.assigned && placed == 0 && len(pl.claims) == 0 {
+		p.close(pl)
+	}
+}
+
 // awaitBoot waits for the boot a claim gets.
-func (p *Pool) awaitBoot(c *claim) (*host.Container, error) {
+func (p *Pool) awaitBoot(c *claim) (booted, error) {
 	select {
 	case got := <-c.got:
 		switch {
 		case c.dropped:
-			return nil, errUnneeded
-		case got == nil:
-			return nil, errNoInstance
+			return booted{}, errUnneeded
+		case got.place == nil:
+			return booted{}, errNoInstance
 		}
 		return got, nil
 	case <-p.ctx.Done():
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		if c.dropped {
-			return nil, errUnneeded
+			return booted{}, errUnneeded
 		}
-		s := c.line.supply // so that nobody drops it, or hands it an instance, from here on
-		s.claims = slices.DeleteFunc(s.claims, func(other *claim) bool { return other == c })
-		select {
-		case got := <-c.got: // at the same moment
-			if got != nil {
-				p.destroy(got.Instance())
-			}
-		default:
+		// So that nobody drops it, or hands it anything, from here on. What it was
+		// handed at the same moment is destroyed with all the rest.
+		mine := func(other *claim) bool { return other == c }
+		c.line.supply.claims = slices.DeleteFunc(c.line.supply.claims, mine)
+		if c.inside != nil {
+			c.inside.claims = slices.DeleteFunc(c.inside.claims, mine)
 		}
-		return nil, p.ctx.Err()
+		return booted{}, p.ctx.Err()
 	}
 }
 
@@ -189,69 +248,71 @@ func (p *Pool) awaitBoot(c *claim) (*host.Container, error) {
 // the code has a part in it.
 const maxTries = 3
 
-// bringUp turns a booted instance into a container of the line and offers it. An
-// instance that dies meanwhile is replaced, as long as it was not the function
-// that ended it.
-func (p *Pool) bringUp(l *line, c *host.Container, kind lambent.StartKind, reason string) {
+// bringUp turns a runtime that waits into a container of the line and offers it.
+// Where the platform failed, not the function, another instance is tried.
+func (p *Pool) bringUp(st *start, pl *place, c *host.Container) {
 	limit := p.opts.InitTimeout
 	for try := 1; ; try++ {
-		loaded, err := p.load(l.fn, c, limit)
+		loaded, err := p.load(st.line.fn, c, limit)
 		if err == nil {
-			p.started(l, c, kind, reason, loaded)
+			p.started(st, pl, c, loaded, try == 1)
 			return
 		}
 		c.MaxMemoryUsed() // remember it: the start may be reported
 		fault := isFunctionsFault(err)
-		again := !fault && try < maxTries
+		again := (!fault || wasKilled(err)) && try < maxTries
 		if timeout, ok := errors.AsType[*host.TimeoutError](err); ok && timeout.Phase == "init" && limit == p.opts.InitTimeout && try == 1 {
 			// AWS: an init phase over its limit is run once more within the first
 			// invocation, under the function's own timeout.
-			limit, again = l.fn.Timeout(), true
+			limit, again = st.line.fn.Timeout(), true
 		}
-		next, how, dropped := p.replace(l, c, again)
-		if next == nil {
+		got, how, dropped := p.replace(st.line, pl, c, again)
+		if got.place == nil {
 			if dropped != nil {
 				err = dropped
 			} else if fault {
-				err = &StartError{Err: err, Container: c, Kind: kind, Reason: reason, Took: loaded.Init}
+				err = &StartError{Err: err, Container: c, Kind: st.kind, Reason: st.reason, Took: loaded.Init}
 			}
-			p.startFailed(l, err)
+			p.startFailed(st.line, err)
 			return
 		}
-		p.log.Warn("an instance failed while it was given its function; trying another", "function", l.fn.Name, "error", err)
-		reason = "instance " + string(c.Instance().ID()) + " failed while it was given its function; " + how
-		if kind != lambent.StartOnDemand {
-			kind = lambent.StartWarm
+		p.log.Warn("a container failed while it was given its function; trying another", "function", st.line.fn.Name, "container", c.ID(), "error", err)
+		st.reason = "container " + string(c.ID()) + " failed while it was given its function; " + how
+		if st.kind != lambent.StartOnDemand {
+			st.kind = lambent.StartWarm
 		}
-		c = next
+		pl, c = got.place, got.container
 	}
 }
 
-// replace destroys an instance that failed and, if again, gets another, nil when
-// there is none to be had.
-func (p *Pool) replace(l *line, failed *host.Container, again bool) (next *host.Container, how string, err error) {
+// replace ends a container that failed and, if again, gets another on another
+// instance; nothing when there is none to be had.
+func (p *Pool) replace(l *line, pl *place, failed *host.Container, again bool) (got booted, how string, err error) {
 	p.mu.Lock()
-	p.destroy(failed.Instance())
+	p.stopContainer(pl, failed, func() { p.containers.Vacate(pl.inst.ID(), l.key) })
 	switch {
 	case !again || p.draining:
 		p.mu.Unlock()
-		return nil, "", nil
+		return booted{}, "", nil
 	case len(p.warm[l.supply.config]) > 0:
 		defer p.mu.Unlock()
-		return p.takeWarm(l.supply.config), "took another warm one", nil
+		pl := p.takeWarm(l.supply.config)
+		p.poke()
+		return booted{place: pl, container: p.give(pl, l)}, "took a warm instance", nil
 	case p.instances-p.destroying >= p.opts.MaxInstances:
 		p.mu.Unlock()
-		return nil, "", nil
+		return booted{}, "", nil
 	}
 	claim := p.claim(l)
+	p.bootPending()
 	p.mu.Unlock()
-	switch next, err = p.await(claim); err {
+	switch got, err = p.await(claim); err {
 	case nil:
-		return next, "booted another", nil
+		return got, "booted an instance", nil
 	case errUnneeded:
-		return nil, "", err
+		return booted{}, "", err
 	}
-	return nil, "", nil // what failed first is what is told
+	return booted{}, "", nil // what failed first is what is told
 }
 
 // errUnneeded is a claim that was dropped: there is nobody to be told.
@@ -298,20 +359,42 @@ func isFunctionsFault(err error) bool {
 	return errors.As(err, &initErr) || errors.As(err, &exit) || errors.As(err, &timeout) || errors.As(err, &broke)
 }
 
-func (p *Pool) started(l *line, c *host.Container, kind lambent.StartKind, reason string, loaded host.Loaded) {
-	w := &worker{container: c, line: l}
+// wasKilled tells a runtime that somebody else ended, not for its memory: from
+// inside it looks the same as one that ended itself so, and another try tells
+// them apart.
+func wasKilled(err error) bool {
+	exit, ok := errors.AsType[*host.ExitError](err)
+	return ok && !exit.OutOfMemory && exit.Signal == syscall.SIGKILL
+}
+
+func (p *Pool) started(st *start, pl *place, c *host.Container, loaded host.Loaded, asPlanned bool) {
+	l := st.line
+	w := &worker{container: c, line: l, place: pl}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if asPlanned {
+		remember(st.took(p.timesOf(l.supply.config)), time.Since(st.began))
+	}
 	p.workers[c.ID()] = w
-	p.containers.Add(l.key, c.Instance().ID(), c.ID())
+	p.containers.Add(l.key, pl.inst.ID(), c.ID())
 	l.workers++
 	p.change(l, func() { l.starting-- })
 	p.watch(w)
-	if (l.retired || p.draining) && len(l.waiters) == 0 {
+	if pl.closed || (l.retired || p.draining) && len(l.waiters) == 0 {
 		p.discard(w)
 		return
 	}
-	p.offer(w, kind, reason, loaded)
+	p.offer(w, st.kind, st.reason, loaded)
+	p.bootPending() // its place may lack a spare now
+}
+
+// remember lets a time count for a quarter of what was measured before.
+func remember(t *time.Duration, took time.Duration) {
+	if *t == 0 {
+		*t = took
+		return
+	}
+	*t += (took - *t) / 4
 }
 
 // startFailed tells one caller, and no other, that a start failed; nobody where
@@ -354,45 +437,42 @@ func (p *Pool) boot(s *supply) {
 	p.booting++
 	p.instances++
 	p.work.Go(func() {
-		c, inst, err := p.bootInstance(s)
+		pl, c, err := p.bootInstance(s)
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		defer p.poke()
 		s.booting--
 		p.booting--
 		defer p.bootPending()
+		if err != nil {
+			p.bootFailed(s, pl, err)
+			return
+		}
+		s.failures = 0
+		p.places[pl.inst.ID()] = pl
+		p.keepWaiting(pl, c, s.config)
 		switch {
-		case err != nil:
-			p.bootFailed(s, inst, err)
 		case len(s.claims) > 0:
-			s.failures = 0
-			s.next() <- c
+			cl := s.claims[0]
+			s.claims = s.claims[1:]
+			cl.got <- booted{place: pl, container: p.give(pl, cl.line)}
 		case p.draining:
-			p.destroy(inst)
+			p.close(pl)
 		default:
-			s.failures = 0
-			p.booted[c.ID()] = c
-			p.warm[s.config] = append(p.warm[s.config], placement.Warm{Instance: inst.ID(), Container: c.ID()})
-			p.work.Go(func() { p.watchWarm(s, c) })
+			p.warm[s.config] = append(p.warm[s.config], placement.Warm{Instance: pl.inst.ID(), Container: c.ID()})
 			p.serveQueued() // a queued caller may take it
 		}
 	})
-}
-
-// next takes the first claim.
-func (s *supply) next() chan<- *host.Container {
-	c := s.claims[0]
-	s.claims = s.claims[1:]
-	return c.got
 }
 
 // bootFailed gives the failure to the first claim and lets the pool of this
 // configuration rest for a while, longer each time.
 //
 // +checklocks:p.mu
-func (p *Pool) bootFailed(s *supply, inst *host.Instance, err error) {
-	if inst != nil {
-		p.destroy(inst)
+func (p *Pool) bootFailed(s *supply, pl *place, err error) {
+	if pl != nil {
+		pl.closed = true
+		p.destroy(pl)
 	} else {
 		p.instances--
 	}
@@ -402,11 +482,15 @@ func (p *Pool) bootFailed(s *supply, inst *host.Instance, err error) {
 	s.failures++
 	s.retryAt = time.Now().Add(min(time.Second<<min(s.failures-1, 5), 30*time.Second))
 	if len(s.claims) > 0 {
-		s.next() <- nil
+		cl := s.claims[0]
+		s.claims = s.claims[1:]
+		cl.got <- booted{}
 	}
 }
 
-func (p *Pool) bootInstance(s *supply) (*host.Container, *host.Instance, error) {
+// bootInstance boots an instance with a runtime that waits in it. A place that
+// is returned with an error is still to be destroyed.
+func (p *Pool) bootInstance(s *supply) (*place, *host.Container, error) {
 	ctx, cancel := context.WithTimeout(p.ctx, p.opts.BootTimeout)
 	defer cancel()
 	inst, err := p.host.Start(ctx, p.opts.InstanceMB)
@@ -414,16 +498,5 @@ func (p *Pool) bootInstance(s *supply) (*host.Container, *host.Instance, error) 
 		return nil, nil, err
 	}
 	c, err := inst.Boot(ctx, s.runtime, s.config.EphemeralMB)
-	return c, inst, err
-}
-
-// watchWarm replaces a warm instance that dies.
-func (p *Pool) watchWarm(s *supply, c *host.Container) {
-	<-c.Done() // also ends once it was assigned and stopped
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.removeWarm(s.config, c.ID()) {
-		p.log.Warn("a warm instance died; booting another", "configuration", s.config, "instance", c.Instance().ID())
-		p.destroy(c.Instance())
-	}
+	return &place{inst: inst, supply: s, boots: map[placement.Configuration]int{}}, c, err
 }

@@ -31,14 +31,16 @@ type Config struct {
 	Auth     string // AuthOpen or AuthRequired
 	Insecure bool   // allows AuthOpen on an address others can reach
 
-	IdleTimeout  time.Duration // a container unused for this long is destroyed
-	InitTimeout  time.Duration // how long a runtime may take to load its function
-	DrainTimeout time.Duration // how long executions may go on after SIGTERM
-	Region       string        // in ARNs and AWS_REGION
+	IdleTimeout    time.Duration // a container unused for this long is destroyed
+	IdleTimeoutMax time.Duration // the same for code that is used much; 0: three times IdleTimeout
+	InitTimeout    time.Duration // how long a runtime may take to load its function
+	DrainTimeout   time.Duration // how long executions may go on after SIGTERM
+	Region         string        // in ARNs and AWS_REGION
 
 	Pool             map[lambent.Family]int // warm instances kept ready, where the runtime was found
 	InstanceMemoryMB int                    // what one instance can hold, in MiB
 	InstanceCPUs     float64
+	InstanceSpares   int // runtimes kept waiting on an instance
 	LimitInstances   int // never more on this machine; 0: as many as its memory holds
 	StrictRuntimes   bool
 	LogBytes         int64 // kept of each function's log
@@ -95,7 +97,7 @@ func Default(p Place) Config {
 		IdleTimeout: 10 * time.Minute, InitTimeout: 10 * time.Second, DrainTimeout: 10 * time.Second,
 		Region:           "us-east-1",
 		Pool:             map[lambent.Family]int{lambent.FamilyNode: 2, lambent.FamilyPython: 2, lambent.FamilyProvided: 1},
-		InstanceMemoryMB: 2048, InstanceCPUs: 2,
+		InstanceMemoryMB: 2048, InstanceCPUs: 2, InstanceSpares: 1,
 		LogBytes: 10 << 20, CgroupMode: CgroupAuto, LogLevel: slog.LevelInfo, LogFormat: LogText,
 		Roles: Roles(),
 	}
@@ -135,6 +137,7 @@ func (c Config) Validate() error {
 	oneOf("auth", c.Auth, AuthOpen, AuthRequired)
 	check(c.Auth != AuthRequired, "auth", "required is not there yet: this build verifies no signatures; use open, on a loopback address")
 	between("idle_timeout", c.IdleTimeout, minTime, 24*time.Hour)
+	between("idle_timeout_max", c.IdleTimeoutMax, 0, 72*time.Hour)
 	between("init_timeout", c.InitTimeout, minTime, 15*time.Minute)
 	between("drain_timeout", c.DrainTimeout, 0, 15*time.Minute)
 	check(regionPattern.MatchString(c.Region), "region", "%q does not look like a region; one is us-east-1", c.Region)
@@ -143,6 +146,7 @@ func (c Config) Validate() error {
 	}
 	check(c.InstanceMemoryMB >= 128 && c.InstanceMemoryMB <= 1<<20, "instance.memory", "%d MiB is not between 128 and 1048576", c.InstanceMemoryMB)
 	check(c.InstanceCPUs >= 0.1 && c.InstanceCPUs <= 1024, "instance.cpus", "%v is not between 0.1 and 1024", c.InstanceCPUs)
+	check(c.InstanceSpares >= 0 && c.InstanceSpares <= 16, "instance.spares", "%d is not between 0 and 16", c.InstanceSpares)
 	check(c.LimitInstances >= 0 && c.LimitInstances <= 10000, "limits.instances", "%d is not between 0 (as many as the memory holds) and 10000", c.LimitInstances)
 	check(c.LogBytes >= 64<<10 && c.LogBytes <= 1<<40, "logs.bytes_per_function", "%d is not between 65536 and 1099511627776", c.LogBytes)
 	oneOf("cgroup", c.CgroupMode, CgroupAuto, CgroupV1, CgroupV2, CgroupNone)
