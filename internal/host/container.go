@@ -213,6 +213,9 @@ func (c *Container) Invoke(ev *Event) (Answer, error) {
 	if err != nil {
 		return a, c.failure(err)
 	}
+	if c.state == lambent.ContainerStopped { // it answered, and was stopped with its instance
+		return a, nil
+	}
 	c.lift()
 	c.changeState(lambent.ContainerIdle)
 	c.idleSince = end

@@ -108,7 +108,7 @@ func (c *Container) MaxMemoryUsed() int {
 func (c *Container) sampled(memory int64) (within bool) {
 	c.log.sampled = c.host.now()
 	c.log.maxMemory = max(c.log.maxMemory, memory)
-	return memory <= int64(c.fn.MemoryMB)<<20
+	return c.fn == nil || memory <= int64(c.fn.MemoryMB)<<20
 }
 
 const (

@@ -124,7 +124,7 @@ func (p *Pool) keepWaiting(pl *place, c *host.Container, config placement.Config
 			p.close(pl)
 			return
 		}
-		p.stopContainer(pl, c, func() {})
+		p.stopContainer(pl, c, nil)
 	})
 }
 
@@ -188,24 +188,33 @@ func (p *Pool) bootInside(pl *place, s *supply) {
 	})
 }
 
-// stopContainer ends one container of a place, or the whole place when it is the
-// last. then is called, under the lock, when nothing is left of it.
+// stopContainer ends one container of a place, or the whole place when it was
+// the last that holds a function. The room of one that does is free when nothing
+// is left of it; reserved is whose that is, nil for a runtime that waits.
 //
 // +checklocks:p.mu
-func (p *Pool) stopContainer(pl *place, c *host.Container, then func()) {
-	if pl.closed {
-		then()
-		return
+func (p *Pool) stopContainer(pl *place, c *host.Container, reserved *lambent.MatchKey) {
+	vacate := func() {
+		if reserved != nil {
+			p.containers.Vacate(pl.inst.ID(), *reserved)
+		}
 	}
 	placed, _, _ := p.containers.Tenancy(pl.inst.ID())
+	if reserved != nil {
+		placed--
+	}
 	select {
 	case <-pl.inst.Done(): // it died, with all that was in it
 		placed = 0
 	default:
 	}
-	if placed <= 1 && len(pl.claims) == 0 {
+	switch {
+	case pl.closed:
+		vacate()
+		return
+	case placed == 0 && len(pl.claims) == 0:
 		p.close(pl)
-		then()
+		vacate()
 		return
 	}
 	p.work.Go(func() {
@@ -218,10 +227,8 @@ func (p *Pool) stopContainer(pl *place, c *host.Container, then func()) {
 			p.log.Error("a container could not be released whole", "container", c.ID(), "instance", pl.inst.ID(), "error", err)
 			return
 		}
-		then()
-		if placed, _, _ := p.containers.Tenancy(pl.inst.ID()); placed == 0 && len(pl.claims) == 0 {
-			p.close(pl)
-		}
+		vacate()
+		p.closeEmpty(pl)
 		p.serveQueued()
 		p.bootPending()
 	})

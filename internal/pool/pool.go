@@ -421,8 +421,7 @@ func (p *Pool) discard(w *worker) {
 		return
 	}
 	p.forget(w)
-	key, pl := w.line.key, w.place
-	p.stopContainer(pl, w.container, func() { p.containers.Vacate(pl.inst.ID(), key) })
+	p.stopContainer(w.place, w.container, &w.line.key)
 }
 
 // forget takes a container out of everything.

@@ -211,7 +211,7 @@ func (p *Pool) await(c *claim) (booted, error) {
 //
 // +checklocks:p.mu
 func (p *Pool) closeEmpty(pl *place) {
-	if placed, _, _ := p.containers.Tenancy(pl.inst.ID()); pl.assigned && placed == 0 && len(pl.claims) == 0 {
+	if placed, _, _ := p.containers.Tenancy(pl.inst.ID()); pl.assigned && !pl.closed && placed == 0 && len(pl.claims) == 0 {
 		p.close(pl)
 	}
 }
@@ -289,7 +289,7 @@ func (p *Pool) bringUp(st *start, pl *place, c *host.Container) {
 // instance; nothing when there is none to be had.
 func (p *Pool) replace(l *line, pl *place, failed *host.Container, again bool) (got booted, how string, err error) {
 	p.mu.Lock()
-	p.stopContainer(pl, failed, func() { p.containers.Vacate(pl.inst.ID(), l.key) })
+	p.stopContainer(pl, failed, &l.key)
 	switch {
 	case !again || p.draining:
 		p.mu.Unlock()

@@ -65,11 +65,11 @@ type Driver interface {
 
 // Capabilities tells what a driver enforces on this machine.
 type Capabilities struct {
-	Isolation    string // for people: "gVisor (systrap)"
-	MemoryLimits bool   // Limits.MemoryMB is enforced
-	CPULimits    bool   // Limits.CPUs is enforced
+	Isolation       string // for people: "gVisor (systrap)"
+	MemoryLimits    bool   // Limits.MemoryMB is enforced
+	CPULimits       bool   // Limits.CPUs is enforced
 	ContainerMemory bool
-	Weaker       []string
+	Weaker          []string
 	// Weaker says, a sentence each, what is weaker here than it could be, and
 	// what to do about it. Empty where nothing is.
 }

@@ -208,9 +208,9 @@ func TestTheDocumentedConfigurationIsTheDefault(t *testing.T) {
 
 func TestEveryKeyCanComeFromTheEnvironmentAndTheCommandLine(t *testing.T) {
 	values := map[string]string{
-		"listen": "127.0.0.1:9", "data": "/d", "auth": "open", "insecure": "true", "idle_timeout": "1s", "init_timeout": "2s",
+		"listen": "127.0.0.1:9", "data": "/d", "auth": "open", "insecure": "true", "idle_timeout": "1s", "init_timeout": "2s", "idle_timeout_max": "9s",
 		"drain_timeout": "3s", "region": "eu-west-1", "pool.nodejs": "3", "pool.python": "4", "pool.provided": "5",
-		"instance.memory": "512", "instance.cpus": "1.5", "limits.instances": "6", "strict_runtimes": "true",
+		"instance.memory": "512", "instance.cpus": "1.5", "instance.spares": "2", "limits.instances": "6", "strict_runtimes": "true",
 		"logs.bytes_per_function": "100000", "cgroup": "none", "log_level": "error", "log_format": "json", "roles": "source,host,pool,front",
 	}
 	for _, k := range Keys() {

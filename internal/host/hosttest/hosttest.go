@@ -13,8 +13,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,13 +42,15 @@ type Fixture struct {
 	mu sync.Mutex
 	// +checklocks:mu
 	gates map[string]chan struct{}
+	// +checklocks:mu
+	waiting map[*os.File]bool // runtimes without code
 }
 
 // New opens a host that is closed with the test, when nothing may be left in the
 // driver. The test must have stopped what it started by then.
 func New(t testing.TB, opts fake.Options) *Fixture {
 	t.Helper()
-	f := &Fixture{Logs: &Logs{}, gates: map[string]chan struct{}{}}
+	f := &Fixture{Logs: &Logs{}, gates: map[string]chan struct{}{}, waiting: map[*os.File]bool{}}
 	opts.Programs = map[string]fake.Program{Node().Path: f.runtime}
 	f.Driver = fake.New(opts)
 	f.Host = host.New(host.Options{
@@ -105,13 +109,36 @@ func (f *Fixture) gate(name string) chan struct{} {
 	return f.gates[name]
 }
 
+// EndWaiting ends all runtimes that wait for code.
+func (f *Fixture) EndWaiting() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for control := range f.waiting {
+		if raw, err := control.SyscallConn(); err == nil { // else it has ended already
+			_ = raw.Control(func(fd uintptr) { _ = syscall.Shutdown(int(fd), syscall.SHUT_RDWR) }) // which ends its program
+		}
+	}
+}
+
+func (f *Fixture) wait(control *os.File, yes bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if yes {
+		f.waiting[control] = true
+	} else {
+		delete(f.waiting, control)
+	}
+}
+
 // runtime is the pretended Node.
 func (f *Fixture) runtime(ctx context.Context, g *fake.Guest) int {
 	conn := guest.NewConn(g.Files[3])
 	if conn.Booted("pretend 20.0.0") != nil {
 		return 1
 	}
+	f.wait(g.Files[3], true)
 	a, err := conn.NextAssignment()
+	f.wait(g.Files[3], false)
 	if err != nil {
 		return 0 // stopped while it was warm
 	}
