@@ -114,7 +114,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 		return err
 	}
 	workers := pool.New(pool.Options{Host: machine, Runtimes: runtimes, Strict: cfg.StrictRuntimes, Targets: cfg.Pool, MaxInstances: limit, MaxQueue: maxQueue,
-		InstanceMB: cfg.InstanceMemoryMB, Spares: cfg.InstanceSpares, IdleTimeout: cfg.IdleTimeout, IdleMost: idleMost(cfg), ProbeEvery: probeEvery, InitTimeout: cfg.InitTimeout, BootTimeout: bootTimeout,
+		InstanceMB: cfg.InstanceMemoryMB, Spares: cfg.InstanceSpares, IdleTimeout: cfg.IdleTimeout, IdleMost: idleMost(cfg), ProbeEvery: probeEvery, ProbeTimeout: probeTimeout, InitTimeout: cfg.InitTimeout, BootTimeout: bootTimeout,
 		MaxBoots: 2 * runtime.NumCPU(), Log: log})
 	poolCtx, stopPool := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
@@ -180,10 +180,10 @@ func serve(ctx context.Context, cfg config.Config, door http.Handler, ready func
 }
 
 const (
-	maxQueue    = 10_000 // callers waiting for a container, all functions together
-	probeEvery  = 10 * time.Second
-	bootTimeout = 30 * time.Second // an instance with its runtime takes 0.15 s; a machine under load some seconds
-	instanceMB  = 96               // what an instance with a small idle function takes in all
+	maxQueue                 = 10_000 // callers waiting for a container, all functions together
+	probeEvery, probeTimeout = 10 * time.Second, 3 * time.Second
+	bootTimeout              = 30 * time.Second // an instance with its runtime takes 0.15 s; a machine under load some seconds
+	instanceMB               = 96               // what an instance with a small idle function takes in all
 )
 
 // idleMost bounds how long code that is used much is kept.

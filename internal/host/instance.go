@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	goruntime "runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -379,14 +381,17 @@ const (
 	answerTime = 2 * time.Second
 )
 
-// Probe asks whether the sandbox still answers. An instance that does not is
-// good for nothing (P01: sick ones are replaced).
+// Probe asks every runtime that waits in the instance whether it is still there.
+// An instance in which one is not is good for nothing (P01: sick ones are
+// replaced).
 func (i *Instance) Probe(ctx context.Context) error {
-	if !i.host.opts.Driver.Capabilities().ContainerMemory {
-		return nil // nobody inside to ask
-	}
-	if _, err := i.box.ContainerMemory(ctx); err != nil {
-		return fmt.Errorf("probe instance %s: %w", i.id, err)
+	i.mu.Lock()
+	containers := slices.Collect(maps.Values(i.containers))
+	i.mu.Unlock()
+	for _, c := range containers {
+		if err := c.session.Ping(ctx); err != nil {
+			return fmt.Errorf("probe instance %s: %w", i.id, err)
+		}
 	}
 	return nil
 }

@@ -250,7 +250,7 @@ func TestOverTheLimitOfInstancesCallsWaitForAContainer(t *testing.T) {
 }
 
 func TestAnotherFunctionTakesThePlaceOfAnIdleOne(t *testing.T) {
-	p := start(t, 0, func(o *pool.Options) { o.MaxInstances = 1 }, fake.Options{})
+	p := start(t, 0, func(o *pool.Options) { o.MaxInstances, o.InstanceMB = 1, 128 }, fake.Options{})
 	p.deploy("f", "echo")
 	p.deploy("g", "echo")
 	p.call(t, "f", "1")
@@ -259,7 +259,7 @@ func TestAnotherFunctionTakesThePlaceOfAnIdleOne(t *testing.T) {
 }
 
 func TestTooManyWaitersAreThrottled(t *testing.T) {
-	p := start(t, 0, func(o *pool.Options) { o.MaxInstances, o.MaxQueue = 1, 1 }, fake.Options{})
+	p := start(t, 0, func(o *pool.Options) { o.MaxInstances, o.InstanceMB, o.MaxQueue = 1, 128, 1 }, fake.Options{})
 	p.deploy("f", "wait gate")
 	var calls sync.WaitGroup
 	calls.Go(func() { p.call(t, "f", "1") })

@@ -94,7 +94,7 @@ func (p *Pool) probe(now time.Time) (again time.Time) {
 			continue
 		}
 		p.work.Go(func() {
-			ctx, cancel := context.WithTimeout(p.ctx, probeTimeout)
+			ctx, cancel := context.WithTimeout(p.ctx, p.opts.ProbeTimeout)
 			defer cancel()
 			err := pl.inst.Probe(ctx)
 			p.mu.Lock()
@@ -108,9 +108,6 @@ func (p *Pool) probe(now time.Time) (again time.Time) {
 	}
 	return now.Add(p.opts.ProbeEvery)
 }
-
-// probeTimeout is how long a warm instance may take to answer.
-const probeTimeout = 3 * time.Second
 
 // Retire stops what serves other than the current state of a function: current
 // is its key now, or nil when it is deleted. Running executions end first.

@@ -51,6 +51,7 @@ type Options struct {
 	BootTimeout  time.Duration          // of an instance and its runtime, before any code of users is involved
 	MaxBoots     int                    // instances and runtimes that may be booting at once
 	ProbeEvery   time.Duration          // how often warm instances are asked whether they are well; 0: never
+	ProbeTimeout time.Duration          // how long they may take to answer
 	Log          *slog.Logger
 }
 

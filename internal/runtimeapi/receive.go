@@ -42,6 +42,9 @@ func (s *Session) expect(t frame.Type, want State) error {
 }
 
 func (s *Session) receiveBooted(size int64) error {
+	if s.ponged() {
+		return nil // what it says of itself is known
+	}
 	if err := s.expect(frame.Booted, Started); err != nil {
 		return err
 	}
@@ -66,6 +69,18 @@ func (s *Session) receiveBooted(size int64) error {
 	s.banner = strings.Map(printable, string(text))
 	s.changeState(Booted)
 	return nil
+}
+
+// ponged takes BOOTED as the answer to a PING, if there is one to answer.
+func (s *Session) ponged() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.pinged {
+		return false
+	}
+	s.pinged = false
+	s.pongs <- struct{}{} // has room: it is emptied before each PING
+	return true
 }
 
 // receiveReady is init done, or the next event asked for.

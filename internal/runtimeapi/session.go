@@ -52,6 +52,7 @@ type Session struct {
 	fr   *frame.Reader // the reader goroutine's
 
 	answers chan Answer   // at most one, for the Invoke that waits
+	pongs   chan struct{} // at most one, for the Ping that waits
 	done    chan struct{} // closed when the conversation is over
 	reader  sync.WaitGroup
 	once    sync.Once // the end of the conversation
@@ -77,6 +78,8 @@ type Session struct {
 	// +checklocks:mu
 	banner string
 	// +checklocks:mu
+	pinged bool // a PING is not answered yet
+	// +checklocks:mu
 	initErr *InitError
 	// +checklocks:mu
 	cause error // why the conversation is over
@@ -87,7 +90,7 @@ type Session struct {
 func NewSession(id lambent.ContainerID, conn *control.Conn) *Session {
 	return &Session{
 		id: id, conn: conn, fr: frame.NewReader(conn, readBuffer),
-		answers: make(chan Answer, 1), done: make(chan struct{}),
+		answers: make(chan Answer, 1), pongs: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 }
 
@@ -137,6 +140,40 @@ func (s *Session) Booted(ctx context.Context) (banner string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.banner, nil
+}
+
+// Ping asks a runtime that waits for code whether it is still there, and waits
+// for the answer. One in any other state is left alone: that is no error. Ping is
+// called by one goroutine at a time.
+func (s *Session) Ping(ctx context.Context) error {
+	s.mu.Lock()
+	if s.state != Booted {
+		cause := s.cause
+		s.mu.Unlock()
+		return cause
+	}
+	select {
+	case <-s.pongs: // of one that had given up
+	default:
+	}
+	s.pinged = true
+	ping := frame.AppendHeader(nil, frame.Ping, 0)
+	n, err := s.conn.TryWrite(ping) // under the lock, so that it comes before the assignment
+	s.mu.Unlock()
+	if err == nil && n < len(ping) {
+		err = errors.New("it does not take what it is sent")
+	}
+	if err != nil {
+		return fmt.Errorf("ping container %s: %w", s.id, err)
+	}
+	select {
+	case <-s.pongs:
+		return nil
+	case <-s.done:
+		return fmt.Errorf("ping container %s: %w", s.id, s.Err())
+	case <-ctx.Done():
+		return fmt.Errorf("ping container %s: %w", s.id, context.Cause(ctx))
+	}
 }
 
 // Assign gives the runtime its code and waits until it is initialised. A runtime

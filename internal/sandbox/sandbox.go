@@ -65,11 +65,10 @@ type Driver interface {
 
 // Capabilities tells what a driver enforces on this machine.
 type Capabilities struct {
-	Isolation       string // for people: "gVisor (systrap)"
-	MemoryLimits    bool   // Limits.MemoryMB is enforced
-	CPULimits       bool   // Limits.CPUs is enforced
-	ContainerMemory bool
-	Weaker          []string
+	Isolation    string // for people: "gVisor (systrap)"
+	MemoryLimits bool   // Limits.MemoryMB is enforced
+	CPULimits    bool   // Limits.CPUs is enforced
+	Weaker       []string
 	// Weaker says, a sentence each, what is weaker here than it could be, and
 	// what to do about it. Empty where nothing is.
 }
@@ -104,7 +103,6 @@ type Instance interface {
 	SetLimits(Limits) error
 	// Usage reads the counters.
 	Usage() (Usage, error)
-	ContainerMemory(ctx context.Context) (map[lambent.ContainerID]int64, error)
 	// Done is closed when the instance has died or was destroyed.
 	Done() <-chan struct{}
 	// Cause is why an instance died on its own; nil while it lives and where

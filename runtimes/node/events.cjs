@@ -250,6 +250,12 @@ function begin() {
   handler = contextBase = call = requestId = tenantId = whenIdle = undefined;
   delete globalThis[REQUEST_ID];
   warming = false;
+  sayBooted();
+}
+
+// sayBooted tells the host that this runtime waits for code, at first and
+// whenever it asks.
+function sayBooted() {
   send(FRAME.BOOTED, [], `node ${process.version}`, false);
   later();
 }

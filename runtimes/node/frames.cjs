@@ -27,7 +27,7 @@ const { Writable } = require('node:stream');
 
 const HOST_FD = 3;
 const FRAME = {
-  ASSIGN: 0x01, EVENT: 0x02,
+  ASSIGN: 0x01, EVENT: 0x02, PING: 0x03,
   BOOTED: 0x10, READY: 0x11, INIT_ERROR: 0x12, RESPONSE: 0x13, ERROR: 0x14,
 };
 const HEADER_SIZE = 5;
@@ -154,6 +154,8 @@ function next() {
     else setImmediate(onEvent, head, payload);
   } else if (type === FRAME.ASSIGN) {
     onAssign(parse(input.toString('utf8', from, to)));
+  } else if (type === FRAME.PING) {
+    sayBooted();
   } else {
     exit(1);
   }

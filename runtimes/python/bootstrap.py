@@ -27,7 +27,7 @@ import traceback
 import types
 
 HOST_FD = 3
-ASSIGN, EVENT = 0x01, 0x02
+ASSIGN, EVENT, PING = 0x01, 0x02, 0x03
 BOOTED, READY, INIT_ERROR, RESPONSE, ERROR = 0x10, 0x11, 0x12, 0x13, 0x14
 READY_FRAME = b"\x01\x00\x00\x00\x11"
 MAX_PAYLOAD = 6 * 1024 * 1024 + 100  # AWS's bound for an answer, in bytes
@@ -459,8 +459,10 @@ def main():
         stream.reconfigure(encoding="utf-8", errors="backslashreplace", line_buffering=True)
     warm_up()
     host = Host()
-    host.send(BOOTED, (), b"python " + sys.version.split()[0].encode())
-    kind, body = host.receive()
+    kind = PING
+    while kind == PING:
+        host.send(BOOTED, (), b"python " + sys.version.split()[0].encode())
+        kind, body = host.receive()
     if kind != ASSIGN:
         sys.exit(1)
     assignment = _loads(body)

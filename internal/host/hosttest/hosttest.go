@@ -44,6 +44,8 @@ type Fixture struct {
 	gates map[string]chan struct{}
 	// +checklocks:mu
 	waiting map[*os.File]bool // runtimes without code
+	// +checklocks:mu
+	deaf int // how many of the next runtimes to boot never hear anything
 }
 
 // New opens a host that is closed with the test, when nothing may be left in the
@@ -109,6 +111,20 @@ func (f *Fixture) gate(name string) chan struct{} {
 	return f.gates[name]
 }
 
+// Deafen makes the next n runtimes boot and then hear nothing.
+func (f *Fixture) Deafen(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.deaf = n
+}
+
+func (f *Fixture) isDeaf() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.deaf--
+	return f.deaf >= 0
+}
+
 // EndWaiting ends all runtimes that wait for code.
 func (f *Fixture) EndWaiting() {
 	f.mu.Lock()
@@ -135,6 +151,10 @@ func (f *Fixture) runtime(ctx context.Context, g *fake.Guest) int {
 	conn := guest.NewConn(g.Files[3])
 	if conn.Booted("pretend 20.0.0") != nil {
 		return 1
+	}
+	if f.isDeaf() {
+		<-ctx.Done()
+		return 0
 	}
 	f.wait(g.Files[3], true)
 	a, err := conn.NextAssignment()

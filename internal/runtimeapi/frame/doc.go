@@ -13,6 +13,7 @@
 //	host → guest
 //	  ASSIGN      JSON of Assignment
 //	  EVENT       uint32 little endian length of the header, JSON of Event, payload
+//	  PING        empty: say BOOTED again
 //	guest → host
 //	  BOOTED      text: the runtime's own name and version
 //	  READY       empty: initialised, or the next event is asked for
@@ -27,7 +28,8 @@
 //
 // The order is
 //
-//	guest  BOOTED                       once, when the runtime is up
+//	guest  BOOTED                       when the runtime is up, and again
+//	host   PING                         for each of these, before ASSIGN
 //	host   ASSIGN                       once, when the container is given its code
 //	guest  READY | INIT_ERROR
 //	host   EVENT            ┐

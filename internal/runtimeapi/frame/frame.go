@@ -15,6 +15,7 @@ type Type uint8
 const (
 	Assign Type = 0x01
 	Invoke Type = 0x02 // EVENT
+	Ping   Type = 0x03
 
 	Booted    Type = 0x10
 	Ready     Type = 0x11
@@ -35,6 +36,8 @@ func (t Type) String() string {
 		return "ASSIGN"
 	case Invoke:
 		return "EVENT"
+	case Ping:
+		return "PING"
 	case Booted:
 		return "BOOTED"
 	case Ready:

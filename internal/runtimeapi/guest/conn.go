@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"lambent/internal/runtimeapi/frame"
@@ -18,6 +19,8 @@ type Conn struct {
 	rw io.ReadWriteCloser
 	fr *frame.Reader
 
+	banner string // the reader's: what it said it is
+
 	mu sync.Mutex
 	// +checklocks:mu
 	buf []byte // the frame being written
@@ -31,10 +34,20 @@ func NewConn(rw io.ReadWriteCloser) *Conn {
 // Close ends the conversation.
 func (c *Conn) Close() error { return c.rw.Close() }
 
-// NextAssignment waits for the ASSIGN frame. The host being gone is io.EOF.
+// NextAssignment waits for the ASSIGN frame, and answers each PING that comes
+// before. The host being gone is io.EOF.
 func (c *Conn) NextAssignment() (*frame.Assignment, error) {
-	if err := c.expect(frame.Assign); err != nil {
-		return nil, err
+	for {
+		t, err := c.expect(frame.Assign, frame.Ping)
+		if err != nil {
+			return nil, err
+		}
+		if t == frame.Assign {
+			break
+		}
+		if err := c.Booted(c.banner); err != nil {
+			return nil, err
+		}
 	}
 	body, err := c.fr.Rest()
 	if err != nil {
@@ -49,7 +62,7 @@ func (c *Conn) NextAssignment() (*frame.Assignment, error) {
 
 // NextEvent waits for the next EVENT frame. The host being gone is io.EOF.
 func (c *Conn) NextEvent() (*frame.Event, error) {
-	if err := c.expect(frame.Invoke); err != nil {
+	if _, err := c.expect(frame.Invoke); err != nil {
 		return nil, err
 	}
 	size, err := c.fr.Uint32()
@@ -70,22 +83,23 @@ func (c *Conn) NextEvent() (*frame.Event, error) {
 	return e, nil
 }
 
-func (c *Conn) expect(want frame.Type) error {
+func (c *Conn) expect(want ...frame.Type) (frame.Type, error) {
 	t, _, err := c.fr.Next()
 	if err == io.EOF {
-		return io.EOF
+		return 0, io.EOF
 	}
 	if err != nil {
-		return fmt.Errorf("wait for %s: %w", want, err)
+		return 0, fmt.Errorf("wait for %s: %w", want[0], err)
 	}
-	if t != want {
-		return fmt.Errorf("wait for %s: the host sent %s", want, t)
+	if !slices.Contains(want, t) {
+		return 0, fmt.Errorf("wait for %s: the host sent %s", want[0], t)
 	}
-	return nil
+	return t, nil
 }
 
 // Booted tells the host that the runtime is up and waits for code.
 func (c *Conn) Booted(banner string) error {
+	c.banner = banner
 	return c.send(frame.Booted, []byte(banner[:min(len(banner), frame.MaxBanner)]))
 }
 

@@ -62,7 +62,7 @@ type Options struct {
 
 // DefaultCapabilities are those of a driver whose options name none.
 func DefaultCapabilities() sandbox.Capabilities {
-	return sandbox.Capabilities{Isolation: "none (fake)", MemoryLimits: true, ContainerMemory: true, CPULimits: true}
+	return sandbox.Capabilities{Isolation: "none (fake)", MemoryLimits: true, CPULimits: true}
 }
 
 // Program stands for an executable. Its result is the exit status, unless
