@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -174,13 +175,19 @@ func (a *API) Authenticate(r *http.Request) (Caller, error) { return a.authentic
 
 // ServeHTTP answers one request.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := call{w: w, r: r, id: newRequestID(), received: a.now()}
+	w.Header()[headerRequestID] = []string{string(c.id)}
+	defer func() { a.bodiesInFlight.Add(-c.reserved) }()
+	var err error
+	if c.values, err = readQuery(r); err != nil {
+		c.drain()
+		a.writeError(w, r, "", err)
+		return
+	}
 	if strings.HasPrefix(r.URL.Path, operatorPrefix) {
 		a.operator.ServeHTTP(w, r)
 		return
 	}
-	c := call{w: w, r: r, id: newRequestID(), received: a.now()}
-	w.Header()[headerRequestID] = []string{string(c.id)}
-	defer func() { a.bodiesInFlight.Add(-c.reserved) }()
 	if name, err := a.serve(&c); err != nil {
 		a.writeError(w, r, name, err)
 	}
@@ -192,7 +199,7 @@ func (a *API) serve(c *call) (name string, err error) {
 	path, ok := splitPath(c.r.URL)
 	var rt *route
 	if ok {
-		rt = a.routes.find(c.r, &path)
+		rt = a.routes.find(c.r.Method, &path, c.values)
 	}
 	if rt == nil {
 		c.drain()
@@ -223,17 +230,15 @@ type call struct {
 	id       lambent.RequestID
 	received time.Time
 	caller   Caller
-	params   [3]string // of the path, in its order
-	reserved int64     // bytes of the body budget
+	values   url.Values // of the query: one each
+	params   [3]string  // of the path, in its order
+	reserved int64      // bytes of the body budget
 }
 
 // query returns a parameter of the query, nil where it is not there.
 func (c *call) query(name string) *string {
-	if c.r.URL.RawQuery == "" {
-		return nil
-	}
-	if values := c.r.URL.Query()[name]; len(values) > 0 {
-		return &values[0]
+	if given := c.values[name]; len(given) > 0 {
+		return &given[0]
 	}
 	return nil
 }
