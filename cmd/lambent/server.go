@@ -108,10 +108,8 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 
 	limit := cfg.LimitInstances
 	if limit == 0 {
-		limit = instancesFor(hostinfo.System{})
-	}
-	if err := checkTargets(cfg, limit); err != nil {
-		return err
+		memoryMB, _ := hostinfo.Memory(hostinfo.System{})
+		limit = config.Instances(memoryMB)
 	}
 	workers := pool.New(pool.Options{Host: machine, Runtimes: runtimes, Strict: cfg.StrictRuntimes, Targets: cfg.Pool, MaxInstances: limit, MaxQueue: maxQueue,
 		InstanceMB: cfg.InstanceMemoryMB, IdleTimeout: cfg.IdleTimeout, InitTimeout: cfg.InitTimeout, BootTimeout: bootTimeout,
@@ -135,7 +133,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	})
 
 	calls := invoke.New(invoke.Options{Functions: functions, Workers: workers, Region: cfg.Region, Log: log})
-	door, err := api.New(api.Options{Functions: functions, Invoker: calls, Region: cfg.Region, Architecture: config.Arch(), Log: log,
+	door, err := api.New(api.Options{Functions: functions, Invoker: calls, Hosts: cfg.Names(), Region: cfg.Region, Architecture: config.Arch(), Log: log,
 		CheckPackage: func(zip []byte) error { _, err := bundle.Inspect(zip); return err }})
 	if err != nil {
 		return err
@@ -182,28 +180,7 @@ func serve(ctx context.Context, cfg config.Config, door http.Handler, ready func
 const (
 	maxQueue    = 10_000           // callers waiting for a container, all functions together
 	bootTimeout = 30 * time.Second // an instance with its runtime takes 0.15 s; a machine under load some seconds
-	instanceMB  = 96               // what an instance with a small idle function takes in all
 )
-
-// instancesFor is how many instances the machine's memory is good for: four
-// fifths of it, at what a small idle one takes.
-func instancesFor(p hostinfo.Probe) int {
-	total, _ := hostinfo.Memory(p)
-	return max(4, total*4/5/instanceMB)
-}
-
-// checkTargets refuses warming pools that could never be full.
-func checkTargets(cfg config.Config, limit int) error {
-	sum := 0
-	for _, n := range cfg.Pool {
-		sum += n
-	}
-	if sum > limit {
-		return &lambent.Error{Op: "start", Kind: lambent.KindInvalid,
-			Message: fmt.Sprintf("the warming pools ask for %d instances (pool.nodejs + pool.python + pool.provided) and this machine may run %d (limits.instances, from its memory where 0): lower the pools or raise the limit", sum, limit)}
-	}
-	return nil
-}
 
 // extraRoots are the folders of runtimes outside /usr, to be shown in sandboxes.
 func extraRoots(runtimes []hostinfo.Installed) (roots []string) {

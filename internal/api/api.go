@@ -55,8 +55,12 @@ type Options struct {
 	Region       string // in ARNs; empty: us-east-1
 	Architecture string // of this machine: x86_64 or arm64; empty: x86_64
 
-	// Authenticate tells who asks; nil: AuthenticateOpen.
+	// Authenticate tells who asks; nil: AuthenticateOpen, and web pages are kept
+	// away: see Hosts.
 	Authenticate func(*http.Request) (Caller, error)
+	// Hosts are names, beside localhost, by which the server may be asked and
+	// whose web pages may ask it. IP addresses need not be named.
+	Hosts []string
 
 	// BodyBudget is how many bytes of request bodies may be in memory at once;
 	// 0: 1 GiB. A request over it is throttled.
@@ -97,6 +101,7 @@ type API struct {
 	now          func() time.Time
 	log          *slog.Logger
 
+	guard    *guard // nil where callers prove who they are
 	shapes   *shapes
 	routes   routes
 	operator *http.ServeMux
@@ -128,6 +133,7 @@ func New(opts Options) (*API, error) {
 	}
 	if a.authenticate == nil {
 		a.authenticate = AuthenticateOpen
+		a.guard = newGuard(opts.Hosts)
 	}
 	if a.region == "" {
 		a.region = "us-east-1"
@@ -179,7 +185,13 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header()[headerRequestID] = []string{string(c.id)}
 	defer func() { a.bodiesInFlight.Add(-c.reserved) }()
 	var err error
-	if c.values, err = readQuery(r); err != nil {
+	if a.guard != nil {
+		err = a.guard.check(r)
+	}
+	if err == nil {
+		c.values, err = readQuery(r)
+	}
+	if err != nil {
 		c.drain()
 		a.writeError(w, r, "", err)
 		return

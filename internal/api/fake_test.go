@@ -200,7 +200,8 @@ func newDoor(t testing.TB, adjust ...func(*Options)) *door {
 	t.Helper()
 	d := &door{functions: newFakeFunctions(), invoker: &fakeInvoker{}}
 	opts := Options{Functions: d.functions, Invoker: d.invoker, CheckPackage: checkZip,
-		Now: func() time.Time { return time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC) }}
+		Hosts: []string{"example.com"}, // what httptest's requests are for
+		Now:   func() time.Time { return time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC) }}
 	for _, f := range adjust {
 		f(&opts)
 	}

@@ -24,6 +24,7 @@ type Streams struct {
 	In       io.Reader
 	Out, Err io.Writer
 	Getenv   func(string) string
+	Environ  []string // NAME=VALUE: all of it, to find misspelt settings in
 }
 
 // Serve runs the platform until ctx is done, then drains it and returns nil. It

@@ -23,9 +23,11 @@ type Key struct {
 // KindBool is the Kind of a key that is true or false.
 const KindBool = "BOOL"
 
+const envPrefix = "LAMBENT_"
+
 // Env is the key's environment variable: LAMBENT_POOL_NODEJS.
 func (k Key) Env() string {
-	return "LAMBENT_" + strings.ToUpper(strings.ReplaceAll(k.Name, ".", "_"))
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(k.Name, ".", "_"))
 }
 
 // Flag is the key's name on the command line, without dashes: pool-nodejs.
@@ -44,6 +46,8 @@ func Keys() []Key {
 			func(c *Config) *string { return &c.Auth }),
 		boolean("insecure", "Serve other machines with auth: open. Whoever reaches the address may run code here.",
 			func(c *Config) *bool { return &c.Insecure }),
+		list("hosts", "Host names, separated by commas, that requests may be for with auth: open, beside localhost and IP addresses; web pages of these names may ask, too.",
+			func(c *Config) *[]string { return &c.Hosts }),
 		duration("idle_timeout", "A container unused for this long is destroyed, and its instance when nothing else is in it.",
 			func(c *Config) *time.Duration { return &c.IdleTimeout }),
 		duration("init_timeout", "How long a function's code may take to load before the call fails.",
@@ -77,9 +81,8 @@ func Keys() []Key {
 			set: setLevel},
 		text("log_format", "FORMAT", "How the server logs: text or json.",
 			func(c *Config) *string { return &c.LogFormat }),
-		Key{Name: "roles", Kind: "LIST", Help: "What this server does, separated by commas. This build does all of it in one process.",
-			get: func(c *Config) string { return strings.Join(c.Roles, ",") },
-			set: setRoles},
+		list("roles", "What this server does, separated by commas. This build does all of it in one process.",
+			func(c *Config) *[]string { return &c.Roles }),
 	)
 }
 
@@ -93,14 +96,18 @@ func setLevel(c *Config, s string) error {
 	return nil
 }
 
-func setRoles(c *Config, s string) error {
-	c.Roles = nil
-	for r := range strings.SplitSeq(s, ",") {
-		if r = strings.TrimSpace(r); r != "" {
-			c.Roles = append(c.Roles, r)
-		}
-	}
-	return nil
+func list(name, help string, field func(*Config) *[]string) Key {
+	return Key{Name: name, Kind: "LIST", Help: help,
+		get: func(c *Config) string { return strings.Join(*field(c), ",") },
+		set: func(c *Config, s string) error {
+			*field(c) = nil
+			for part := range strings.SplitSeq(s, ",") {
+				if part = strings.TrimSpace(part); part != "" {
+					*field(c) = append(*field(c), part)
+				}
+			}
+			return nil
+		}}
 }
 
 func text(name, kind, help string, field func(*Config) *string) Key {
