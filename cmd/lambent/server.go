@@ -24,6 +24,7 @@ import (
 	"lambent/internal/host"
 	"lambent/internal/hostinfo"
 	"lambent/internal/invoke"
+	"lambent/internal/obs"
 	"lambent/internal/pool"
 	"lambent/internal/registry"
 	"lambent/internal/sandbox/gvisor"
@@ -31,10 +32,20 @@ import (
 
 // runServer runs the platform until ctx is done, then drains it. It calls ready
 // once, with the address it serves on. What is opened is closed in the opposite
-// order, each layer when those above it have ended.
+// order, each layer when those above it have ended. To be told to end while it
+// starts is no error.
 func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready func(addr string)) (err error) {
+	if err := clearEnvironment(); err != nil {
+		return err
+	}
 	var undo stack
-	defer func() { err = errors.Join(err, undo.unwind()) }()
+	defer func() {
+		if endedEarly(ctx, err) {
+			log.Info("told to end before it served")
+			err = nil
+		}
+		err = errors.Join(err, undo.unwind())
+	}()
 	undo.push(background(ctx, followWork))
 
 	node := cluster.New(cluster.Options{Dir: cfg.Data, Log: log})
@@ -52,7 +63,18 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	}
 	undo.push(logs.Close)
 
+	executions := obs.NewStore(obs.StoreOptions{Dir: filepath.Join(cfg.Data, "executions"), Keep: cfg.KeepExecutions, Log: log})
+	if err := executions.Open(); err != nil {
+		return err
+	}
+	undo.push(executions.Close)
+	var workers *pool.Pool // from below on; nobody asks before it serves
+	metrics := obs.NewMetrics(obs.MetricsOptions{Census: func() obs.Census { return census(workers) }, Lost: executions.Lost, Log: log})
+
 	runtimes, refused := hostinfo.FindRuntimes(ctx, hostinfo.System{})
+	if ctx.Err() != nil { // those that had no time to answer are not refused for a fault of theirs
+		return context.Cause(ctx)
+	}
 	runtimes = append(runtimes, hostinfo.Installed{Family: lambent.FamilyProvided})
 	for _, r := range refused {
 		log.Warn("a runtime is not used", "path", r.Path, "reason", r.Reason)
@@ -77,7 +99,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	// prepare it: the host's side waits for the registry to be open.
 	var functions *registry.Registry
 	opened := make(chan struct{})
-	machine := host.New(host.Options{Driver: driver, Dir: filepath.Join(cfg.Data, "host"), Region: cfg.Region, Logs: logs, Log: log,
+	machine := host.New(host.Options{Driver: driver, Dir: filepath.Join(cfg.Data, "host"), Region: cfg.Region, Logs: logs, Observe: transitions(metrics), Log: log,
 		Fetch: func(ctx context.Context, hash lambent.CodeHash) (io.ReadCloser, int64, error) {
 			select {
 			case <-opened:
@@ -111,12 +133,14 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 		memoryMB, _ := hostinfo.Memory(hostinfo.System{})
 		limit = config.Instances(memoryMB)
 	}
-	workers := pool.New(pool.Options{Host: machine, Runtimes: runtimes, Strict: cfg.StrictRuntimes, Targets: cfg.Pool, MaxInstances: limit, MaxQueue: maxQueue,
+	workers = pool.New(pool.Options{Host: machine, Runtimes: runtimes, Strict: cfg.StrictRuntimes, Targets: cfg.Pool, MaxInstances: limit, MaxQueue: maxQueue,
 		InstanceMB: cfg.InstanceMemoryMB, IdleTimeout: cfg.IdleTimeout, InitTimeout: cfg.InitTimeout, BootTimeout: bootTimeout,
 		MaxBoots: 2 * runtime.NumCPU(), Log: log})
 	poolCtx, stopPool := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
-	running.Go(func() { workers.Run(poolCtx, cfg.DrainTimeout) })
+	// When the pool is told to end, executions have had their time: serve waits
+	// for their callers.
+	running.Go(func() { workers.Run(poolCtx, 0) })
 	undo.push(func() error { stopPool(); running.Wait(); return nil })
 	functions.Subscribe(func(c registry.Change) {
 		if c.After == nil {
@@ -132,7 +156,8 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 		workers.Retire(c.Account, c.Name, &key)
 	})
 
-	calls := invoke.New(invoke.Options{Functions: functions, Workers: workers, Region: cfg.Region, Log: log})
+	calls := invoke.New(invoke.Options{Functions: functions, Workers: workers, Region: cfg.Region, Log: log,
+		Recorder: obs.Recorder{Metrics: metrics, Executions: executions}})
 	door, err := api.New(api.Options{Functions: functions, Invoker: calls, Hosts: cfg.Names(), Region: cfg.Region, Architecture: config.Arch(), Log: log,
 		CheckPackage: func(zip []byte) error { _, err := bundle.Inspect(zip); return err }})
 	if err != nil {
@@ -144,11 +169,20 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	}
 	door.HandleMachine(workers, hostName)
 	door.HandleLogs(logs)
-	return serve(ctx, cfg, door, ready)
+	door.HandleExecutions(executions)
+	door.HandleMetrics(metrics.Handler())
+	return serve(ctx, cfg, door, ready, stopPool)
 }
 
-// serve answers until ctx is done, then lets what is being answered end.
-func serve(ctx context.Context, cfg config.Config, door http.Handler, ready func(addr string)) error {
+// endedEarly reports whether err is only that ctx has ended.
+func endedEarly(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && err != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx)))
+}
+
+// serve answers until ctx is done, then lets what is being answered end. What is
+// not answered in the time to drain, endExecutions ends, and its callers are
+// told before their connections close.
+func serve(ctx context.Context, cfg config.Config, door http.Handler, ready func(addr string), endExecutions func()) error {
 	listener, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w; is another server running there? choose another with --listen", cfg.Listen, err)
@@ -171,7 +205,12 @@ func serve(ctx context.Context, cfg config.Config, door http.Handler, ready func
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.DrainTimeout)
 	defer cancel()
 	if err := server.Shutdown(drain); err != nil {
-		_ = server.Close() // the time to drain is over: their executions are ended by the pool
+		endExecutions()
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastAnswers)
+		defer cancel()
+		if err := server.Shutdown(last); err != nil {
+			_ = server.Close() // what is left are callers that do not read
+		}
 	}
 	<-failed
 	return nil
@@ -179,6 +218,7 @@ func serve(ctx context.Context, cfg config.Config, door http.Handler, ready func
 
 const (
 	maxQueue    = 10_000           // callers waiting for a container, all functions together
+	lastAnswers = 5 * time.Second  // for callers to be told that their executions were ended
 	bootTimeout = 30 * time.Second // an instance with its runtime takes 0.15 s; a machine under load some seconds
 )
 

@@ -43,6 +43,7 @@ type Config struct {
 	LimitInstances   int // never more on this machine; 0: as many as its memory holds
 	StrictRuntimes   bool
 	LogBytes         int64 // kept of each function's log
+	KeepExecutions   int   // records of executions, all accounts together
 	CgroupMode       string
 	LogLevel         slog.Level // of the server's own log
 	LogFormat        string     // LogText or LogJSON
@@ -99,7 +100,7 @@ func Default(p Place) Config {
 		Region:           "us-east-1",
 		Pool:             map[lambent.Family]int{lambent.FamilyNode: 2, lambent.FamilyPython: 2, lambent.FamilyProvided: 1},
 		InstanceMemoryMB: 2048, InstanceCPUs: 2,
-		LogBytes: 10 << 20, CgroupMode: CgroupAuto, LogLevel: slog.LevelInfo, LogFormat: LogText,
+		LogBytes: 10 << 20, KeepExecutions: 100_000, CgroupMode: CgroupAuto, LogLevel: slog.LevelInfo, LogFormat: LogText,
 		Roles: Roles(),
 	}
 }
@@ -154,6 +155,7 @@ func (c Config) Validate() error {
 	check(c.InstanceCPUs >= 0.1 && c.InstanceCPUs <= 1024, "instance.cpus", "%v is not between 0.1 and 1024", c.InstanceCPUs)
 	check(c.LimitInstances >= 0 && c.LimitInstances <= 10000, "limits.instances", "%d is not between 0 (as many as the memory holds) and 10000", c.LimitInstances)
 	check(c.LogBytes >= 64<<10 && c.LogBytes <= 1<<40, "logs.bytes_per_function", "%d is not between 65536 and 1099511627776", c.LogBytes)
+	check(c.KeepExecutions >= 1000 && c.KeepExecutions <= 2_000_000, "executions.keep", "%d is not between 1000 and 2000000", c.KeepExecutions)
 	oneOf("cgroup", c.CgroupMode, CgroupAuto, CgroupV1, CgroupV2, CgroupNone)
 	oneOf("log_format", c.LogFormat, LogText, LogJSON)
 	for _, r := range c.Roles {

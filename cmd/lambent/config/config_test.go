@@ -154,6 +154,7 @@ func TestValidateNamesEveryBoundThatIsBroken(t *testing.T) {
 		{set(func(c *Config) { c.InstanceCPUs = 0 }), "instance.cpus: 0 is not between 0.1 and 1024"},
 		{set(func(c *Config) { c.LimitInstances = -1 }), "limits.instances: -1 is not between 0"},
 		{set(func(c *Config) { c.LogBytes = 1 }), "logs.bytes_per_function: 1 is not between 65536"},
+		{set(func(c *Config) { c.KeepExecutions = 10 }), "executions.keep: 10 is not between 1000 and 2000000"},
 		{set(func(c *Config) { c.CgroupMode = "v3" }), `cgroup: "v3" is not one of auto, v1, v2, none`},
 		{set(func(c *Config) { c.LogFormat = "xml" }), `log_format: "xml" is not one of text, json`},
 		{set(func(c *Config) { c.Roles = []string{"front"} }), "roles: pool is missing"},
@@ -268,7 +269,7 @@ func TestEveryKeyCanComeFromTheEnvironmentAndTheCommandLine(t *testing.T) {
 		"listen": "127.0.0.1:9", "data": "/d", "auth": "open", "insecure": "true", "hosts": "a.lan,b", "idle_timeout": "1s", "init_timeout": "2s",
 		"drain_timeout": "3s", "region": "eu-west-1", "pool.nodejs": "3", "pool.python": "4", "pool.provided": "5",
 		"instance.memory": "512", "instance.cpus": "1.5", "limits.instances": "6", "strict_runtimes": "true",
-		"logs.bytes_per_function": "100000", "cgroup": "none", "log_level": "error", "log_format": "json", "roles": "source,host,pool,front",
+		"logs.bytes_per_function": "100000", "executions.keep": "5000", "cgroup": "none", "log_level": "error", "log_format": "json", "roles": "source,host,pool,front",
 	}
 	for _, k := range Keys() {
 		value, ok := values[k.Name]

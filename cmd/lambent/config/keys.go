@@ -74,6 +74,8 @@ func Keys() []Key {
 			func(c *Config) *bool { return &c.StrictRuntimes }),
 		number("logs.bytes_per_function", "BYTES", "How much of each function's log is kept; the oldest goes first.",
 			func(c *Config) int { return int(c.LogBytes) }, func(c *Config, n int) { c.LogBytes = int64(n) }),
+		number("executions.keep", "COUNT", "Records of executions that are kept, all accounts together; the oldest go first. A million takes 150 MB of disk and 25 MB of memory.",
+			func(c *Config) int { return c.KeepExecutions }, func(c *Config, n int) { c.KeepExecutions = n }),
 		text("cgroup", "MODE", "Which control groups bound the instances: auto, v1, v2 or none. With none no limit on memory or CPU is kept.",
 			func(c *Config) *string { return &c.CgroupMode }),
 		Key{Name: "log_level", Kind: "LEVEL", Help: "What the server logs: debug, info, warn or error.",
