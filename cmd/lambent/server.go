@@ -171,7 +171,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	door.HandleLogs(logs)
 	door.HandleExecutions(executions)
 	door.HandleMetrics(metrics.Handler())
-	return serve(ctx, cfg, door, ready, stopPool)
+	return serve(ctx, cfg, site{Handler: door, endStreams: door.EndStreams, endExecutions: stopPool}, ready)
 }
 
 // endedEarly reports whether err is only that ctx has ended.
@@ -179,21 +179,26 @@ func endedEarly(ctx context.Context, err error) bool {
 	return ctx.Err() != nil && err != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx)))
 }
 
+// site is what serve serves, and how its answers are brought to an end.
+type site struct {
+	http.Handler
+	endStreams    func() // of those that go on by themselves
+	endExecutions func() // of those that wait for functions
+}
+
 // serve answers until ctx is done, then lets what is being answered end. What is
-// not answered in the time to drain, endExecutions ends, and its callers are
-// told before their connections close.
-func serve(ctx context.Context, cfg config.Config, door http.Handler, ready func(addr string), endExecutions func()) error {
+// not answered in the time to drain is ended, and its callers are told before
+// their connections close.
+func serve(ctx context.Context, cfg config.Config, site site, ready func(addr string)) error {
 	listener, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w; is another server running there? choose another with --listen", cfg.Listen, err)
 	}
-	// Requests outlive ctx: they are what draining waits for. Streams that would
-	// never end are told by the server's own context.
-	base, endStreams := context.WithCancel(context.WithoutCancel(ctx))
-	defer endStreams()
-	server := &http.Server{Handler: door, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 2 * time.Minute, IdleTimeout: 5 * time.Minute,
+	// Requests outlive ctx: they are what draining waits for.
+	base := context.WithoutCancel(ctx)
+	server := &http.Server{Handler: site, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 2 * time.Minute, IdleTimeout: 5 * time.Minute,
 		MaxHeaderBytes: 64 << 10, BaseContext: func(net.Listener) context.Context { return base }}
-	server.RegisterOnShutdown(endStreams)
+	server.RegisterOnShutdown(site.endStreams)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }() // ends with Shutdown or Close, and is waited for below
 	ready(listener.Addr().String())
@@ -205,7 +210,7 @@ func serve(ctx context.Context, cfg config.Config, door http.Handler, ready func
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.DrainTimeout)
 	defer cancel()
 	if err := server.Shutdown(drain); err != nil {
-		endExecutions()
+		site.endExecutions()
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastAnswers)
 		defer cancel()
 		if err := server.Shutdown(last); err != nil {

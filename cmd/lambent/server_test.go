@@ -16,17 +16,22 @@ import (
 // caller told, before the connection closes.
 func TestCallsThatOutliveTheDrainAreAnswered(t *testing.T) {
 	received, ended := make(chan struct{}), make(chan struct{})
-	door := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	site := site{endStreams: func() {}, endExecutions: func() { close(ended) }}
+	site.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		close(received)
-		<-ended // as an execution does that goes on until the pool ends it
-		w.WriteHeader(http.StatusServiceUnavailable)
-		_, _ = io.WriteString(w, "the server is shutting down")
+		select {
+		case <-ended: // as an execution does that goes on until the pool ends it
+			w.WriteHeader(http.StatusServiceUnavailable)
+			_, _ = io.WriteString(w, "the server is shutting down")
+		case <-r.Context().Done(): // as a call does that waits for a container
+			w.WriteHeader(http.StatusTooManyRequests)
+		}
 	})
 	ctx, terminate := context.WithCancel(t.Context())
 	defer terminate()
 	addr, served := make(chan string, 1), make(chan error, 1)
 	cfg := config.Config{Listen: "127.0.0.1:0", DrainTimeout: time.Millisecond}
-	go func() { served <- serve(ctx, cfg, door, func(a string) { addr <- a }, func() { close(ended) }) }()
+	go func() { served <- serve(ctx, cfg, site, func(a string) { addr <- a }) }()
 	answered := make(chan string, 1)
 	go func() {
 		resp, err := http.Post("http://"+<-addr, "application/json", nil)

@@ -109,6 +109,9 @@ type API struct {
 	started  time.Time
 
 	bodiesInFlight atomic.Int64 // bytes
+
+	streams    context.Context // ends when answers that go on by themselves are to end
+	endStreams context.CancelFunc
 }
 
 // New makes an API. It refuses options without Functions, Invoker or
@@ -154,6 +157,7 @@ func New(opts Options) (*API, error) {
 		return nil, err
 	}
 	a.started = a.now()
+	a.streams, a.endStreams = context.WithCancel(context.Background())
 	a.routes = newRoutes(map[string]handler{
 		"CreateFunction":              (*API).createFunction,
 		"GetFunction":                 (*API).getFunction,
@@ -178,6 +182,10 @@ func (a *API) Handle(pattern string, h http.Handler) { a.operator.Handle(pattern
 // Authenticate tells who sent a request, by the rule the API itself goes by:
 // handlers of operator's paths use it to keep accounts apart.
 func (a *API) Authenticate(r *http.Request) (Caller, error) { return a.authenticate(r) }
+
+// EndStreams ends the answers that would go on for ever, such as a log that is
+// followed, and those still to come at once. All other requests go on.
+func (a *API) EndStreams() { a.endStreams() }
 
 // ServeHTTP answers one request.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
