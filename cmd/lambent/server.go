@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -158,7 +159,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 
 	calls := invoke.New(invoke.Options{Functions: functions, Workers: workers, Region: cfg.Region, Log: log,
 		Recorder: obs.Recorder{Metrics: metrics, Executions: executions}})
-	door, err := api.New(api.Options{Functions: functions, Invoker: calls, Hosts: cfg.Names(), Region: cfg.Region, Architecture: config.Arch(), Log: log,
+	door, err := api.New(api.Options{Functions: functions, Invoker: calls, Hosts: cfg.Names(), BodyBudget: bodyBudget(hostinfo.System{}), Region: cfg.Region, Architecture: config.Arch(), Log: log,
 		CheckPackage: func(zip []byte) error { _, err := bundle.Inspect(zip); return err }})
 	if err != nil {
 		return err
@@ -171,6 +172,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	door.HandleLogs(logs)
 	door.HandleExecutions(executions)
 	door.HandleMetrics(metrics.Handler())
+	undo.push(background(ctx, func(ctx context.Context) error { return giveBack(ctx, door.Relieved()) }))
 	return serve(ctx, cfg, site{Handler: door, endStreams: door.EndStreams, endExecutions: stopPool}, ready)
 }
 
@@ -224,8 +226,35 @@ func serve(ctx context.Context, cfg config.Config, site site, ready func(addr st
 const (
 	maxQueue    = 10_000           // callers waiting for a container, all functions together
 	lastAnswers = 5 * time.Second  // for callers to be told that their executions were ended
+	relievedFor = 2 * time.Second  // before memory is given back, which costs a whole collection
 	bootTimeout = 30 * time.Second // an instance with its runtime takes 0.15 s; a machine under load some seconds
 )
+
+// bodyBudget is how much memory the bodies of requests may take: a sixteenth of
+// the machine's, 128 MiB at least and 1 GiB at most. Go's collector may let
+// twice as much of the process grow.
+func bodyBudget(p hostinfo.Probe) int64 {
+	total, _ := hostinfo.Memory(p)
+	return min(max(int64(total)<<20/16, 128<<20), 1<<30)
+}
+
+// giveBack gives free memory back to the machine a while after it is told to,
+// until ctx ends. The collector would take minutes to.
+func giveBack(ctx context.Context, relieved <-chan struct{}) error {
+	for {
+		select {
+		case <-relieved:
+		case <-ctx.Done():
+			return nil
+		}
+		select {
+		case <-time.After(relievedFor):
+			debug.FreeOSMemory()
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
 
 // extraRoots are the folders of runtimes outside /usr, to be shown in sandboxes.
 func extraRoots(runtimes []hostinfo.Installed) (roots []string) {

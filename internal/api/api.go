@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -9,7 +10,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"lambent"
@@ -63,7 +63,8 @@ type Options struct {
 	Hosts []string
 
 	// BodyBudget is how many bytes of request bodies may be in memory at once;
-	// 0: 1 GiB. A request over it is throttled.
+	// 0: 1 GiB. A quarter of it is one account's, or what the largest request
+	// needs if that is more. A request over it is throttled.
 	BodyBudget int64
 
 	Now func() time.Time // nil: time.Now
@@ -73,10 +74,9 @@ type Options struct {
 // The limits of AWS Lambda on what a request carries, in bytes (developer
 // guide, "Lambda quotas", and answers seen at AWS).
 const (
-	maxInvokeBody   = 6*1024*1024 + 100 // 6 MB, and the 100 bytes AWS's runtime interface allows beyond
-	maxCodeBody     = 70167211          // a whole request that carries code
-	maxConfigBody   = 1 << 20           // any other request
-	maxBodyInFlight = 1 << 30
+	maxInvokeBody = 6*1024*1024 + 100 // 6 MB, and the 100 bytes AWS's runtime interface allows beyond
+	maxCodeBody   = 70167211          // a whole request that carries code
+	maxConfigBody = 1 << 20           // any other request
 )
 
 // Names of headers in the form net/http keys them by.
@@ -97,7 +97,6 @@ type API struct {
 	authenticate func(*http.Request) (Caller, error)
 	region       string
 	architecture string
-	bodyBudget   int64
 	now          func() time.Time
 	log          *slog.Logger
 
@@ -108,7 +107,8 @@ type API struct {
 	linkKey  []byte // signs code locations; of this process only
 	started  time.Time
 
-	bodiesInFlight atomic.Int64 // bytes
+	bodies   *budget
+	relieved chan struct{} // holds one
 
 	streams    context.Context // ends when answers that go on by themselves are to end
 	endStreams context.CancelFunc
@@ -127,7 +127,8 @@ func New(opts Options) (*API, error) {
 		authenticate: opts.Authenticate,
 		region:       opts.Region,
 		architecture: opts.Architecture,
-		bodyBudget:   opts.BodyBudget,
+		bodies:       newBudget(cmp.Or(opts.BodyBudget, maxBodyInFlight)),
+		relieved:     make(chan struct{}, 1),
 		now:          opts.Now,
 		log:          opts.Log,
 		shapes:       newShapes(),
@@ -143,9 +144,6 @@ func New(opts Options) (*API, error) {
 	}
 	if a.architecture == "" {
 		a.architecture = "x86_64"
-	}
-	if a.bodyBudget == 0 {
-		a.bodyBudget = maxBodyInFlight
 	}
 	if a.now == nil {
 		a.now = time.Now
@@ -191,7 +189,7 @@ func (a *API) EndStreams() { a.endStreams() }
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c := call{w: w, r: r, id: newRequestID(), received: a.now()}
 	w.Header()[headerRequestID] = []string{string(c.id)}
-	defer func() { a.bodiesInFlight.Add(-c.reserved) }()
+	defer func() { a.release(&c, c.reserved) }()
 	var err error
 	if a.guard != nil {
 		err = a.guard.check(r)

@@ -167,11 +167,12 @@ type fakeInvoker struct {
 
 	mu   sync.Mutex
 	last *lambent.Invocation
+	ctx  context.Context // of the last
 }
 
-func (f *fakeInvoker) Invoke(_ context.Context, inv *lambent.Invocation) (*lambent.Result, error) {
+func (f *fakeInvoker) Invoke(ctx context.Context, inv *lambent.Invocation) (*lambent.Result, error) {
 	f.mu.Lock()
-	f.last = inv
+	f.last, f.ctx = inv, ctx
 	f.mu.Unlock()
 	if f.answer != nil {
 		return f.answer(inv)
