@@ -61,10 +61,12 @@ func (c *census) Collect(out chan<- prometheus.Metric) {
 
 // states keeps how much time things of one kind have spent in each state.
 type states struct {
-	names                   []string
-	final                   int // of names
-	count, seconds, entries *prometheus.Desc
-	now                     func() time.Duration // since any moment
+	names   []string
+	final   int // of names
+	count   *prometheus.Desc
+	seconds *prometheus.Desc
+	entries *prometheus.Desc
+	now     func() time.Duration // since any moment
 
 	mu sync.Mutex // held for two look-ups: calls take it
 	// +checklocks:mu

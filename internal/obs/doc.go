@@ -15,7 +15,7 @@
 //
 //	length   2 bytes, little-endian, of what follows the checksum
 //	checksum 4 bytes, CRC-32C over salt, length and body
-//	body     as appendExecution writes it, 80 to 250 bytes
+//	body     as appendExecution writes it, some 80 bytes and the reason
 //
 // Numbers in a body are unsigned varints, texts have their length before them;
 // request, account, instance and container ids of the usual shape are packed to

@@ -18,11 +18,9 @@ import (
 
 // Bounds and defaults.
 const (
-	DefaultKeep = 100_000   // records
-	MinKeep     = 1_000     // records
-	MaxKeep     = 2_000_000 // records: 48 MB of memory, 300 MB of disk
-	segments    = 8         // as many as what is kept is spread over
-	maxPending  = 16_384    // records that may wait to be written, while the disk is busy
+	DefaultKeep = 100_000 // records
+	segments    = 8       // as many as what is kept is spread over
+	maxPending  = 16_384  // records that may wait to be written, while the disk is busy
 
 	// gatherTime is how long a record may wait for others to be written with it.
 	// 4,000 calls a second make 30 writes of 15 KB; one call now and then makes one
@@ -40,7 +38,7 @@ type StoreOptions struct {
 // Store keeps the newest execution records. Make it with NewStore; Open, then use
 // by several goroutines, then Close.
 //
-// A record takes 20 bytes of memory and some 180 of disk: 2.3 MB and 20 MB for
+// A record takes 20 bytes of memory and some 150 of disk: 2.3 MB and 17 MB for
 // 100,000 and the eighth above.
 type Store struct {
 	opts   StoreOptions
