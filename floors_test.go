@@ -99,6 +99,7 @@ func TestHeavyLibrariesStayWhereTheyBelong(t *testing.T) {
 		"github.com/nats-io/":      {"lambent/internal/cluster"},
 		"github.com/alecthomas/":   {"lambent/cmd"},
 		"github.com/goccy/go-yaml": {"lambent/cmd"},
+		"github.com/prometheus/":   {"lambent/internal/obs"},
 	}
 	for _, p := range packages(t) {
 		for _, i := range append(p.imports(false), p.imports(true)...) {

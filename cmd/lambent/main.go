@@ -30,6 +30,6 @@ func main() {
 	}
 	os.Exit(cli.Main(context.Background(), os.Args[1:], cli.Streams{
 		In: in, Out: out, Err: errOut,
-		Getenv: os.Getenv,
+		Getenv: os.Getenv, Environ: os.Environ(),
 	}, runServer))
 }

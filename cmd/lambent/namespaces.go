@@ -53,7 +53,7 @@ func enterMountNamespace(args []string) error {
 	if err != nil {
 		return fmt.Errorf("take a mount namespace of our own: %w", err)
 	}
-	return fmt.Errorf("execute %s anew: %w", exe, unix.Exec(exe, args, append(os.Environ(), enteredEnv+"=1")))
+	return fmt.Errorf("execute %s anew: %w", exe, unix.Exec(exe, args, append(startingEnvironment(os.Environ()), enteredEnv+"=1")))
 }
 
 // enterUserNamespace runs this program again in new user and mount namespaces
@@ -66,7 +66,7 @@ func enterUserNamespace(args []string) error {
 	}
 	runtime.LockOSThread() // the child dies with this thread
 	child := exec.Command(exe, args[1:]...)
-	child.Env = append(os.Environ(), enteredEnv+"=1", cli.RootlessEnv+"=1")
+	child.Env = append(startingEnvironment(os.Environ()), enteredEnv+"=1", cli.RootlessEnv+"=1")
 	child.Stdin, child.Stdout, child.Stderr = os.Stdin, os.Stdout, os.Stderr
 	child.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,

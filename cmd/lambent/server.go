@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -24,6 +25,7 @@ import (
 	"lambent/internal/host"
 	"lambent/internal/hostinfo"
 	"lambent/internal/invoke"
+	"lambent/internal/obs"
 	"lambent/internal/pool"
 	"lambent/internal/registry"
 	"lambent/internal/sandbox/gvisor"
@@ -31,10 +33,20 @@ import (
 
 // runServer runs the platform until ctx is done, then drains it. It calls ready
 // once, with the address it serves on. What is opened is closed in the opposite
-// order, each layer when those above it have ended.
+// order, each layer when those above it have ended. To be told to end while it
+// starts is no error.
 func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready func(addr string)) (err error) {
+	if err := clearEnvironment(); err != nil {
+		return err
+	}
 	var undo stack
-	defer func() { err = errors.Join(err, undo.unwind()) }()
+	defer func() {
+		if endedEarly(ctx, err) {
+			log.Info("told to end before it served")
+			err = nil
+		}
+		err = errors.Join(err, undo.unwind())
+	}()
 	undo.push(background(ctx, followWork))
 
 	node := cluster.New(cluster.Options{Dir: cfg.Data, Log: log})
@@ -52,7 +64,18 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	}
 	undo.push(logs.Close)
 
+	executions := obs.NewStore(obs.StoreOptions{Dir: filepath.Join(cfg.Data, "executions"), Keep: cfg.KeepExecutions, Log: log})
+	if err := executions.Open(); err != nil {
+		return err
+	}
+	undo.push(executions.Close)
+	var workers *pool.Pool // from below on; nobody asks before it serves
+	metrics := obs.NewMetrics(obs.MetricsOptions{Census: func() obs.Census { return census(workers) }, Lost: executions.Lost, Log: log})
+
 	runtimes, refused := hostinfo.FindRuntimes(ctx, hostinfo.System{})
+	if ctx.Err() != nil { // those that had no time to answer are not refused for a fault of theirs
+		return context.Cause(ctx)
+	}
 	runtimes = append(runtimes, hostinfo.Installed{Family: lambent.FamilyProvided})
 	for _, r := range refused {
 		log.Warn("a runtime is not used", "path", r.Path, "reason", r.Reason)
@@ -77,7 +100,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	// prepare it: the host's side waits for the registry to be open.
 	var functions *registry.Registry
 	opened := make(chan struct{})
-	machine := host.New(host.Options{Driver: driver, Dir: filepath.Join(cfg.Data, "host"), Region: cfg.Region, InstanceCPUs: cfg.InstanceCPUs, Logs: logs, Log: log,
+	machine := host.New(host.Options{Driver: driver, Dir: filepath.Join(cfg.Data, "host"), Region: cfg.Region, InstanceCPUs: cfg.InstanceCPUs, Logs: logs, Observe: transitions(metrics), Log: log,
 		Fetch: func(ctx context.Context, hash lambent.CodeHash) (io.ReadCloser, int64, error) {
 			select {
 			case <-opened:
@@ -108,17 +131,17 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 
 	limit := cfg.LimitInstances
 	if limit == 0 {
-		limit = instancesFor(hostinfo.System{})
+		memoryMB, _ := hostinfo.Memory(hostinfo.System{})
+		limit = config.Instances(memoryMB)
 	}
-	if err := checkTargets(cfg, limit); err != nil {
-		return err
-	}
-	workers := pool.New(pool.Options{Host: machine, Runtimes: runtimes, Strict: cfg.StrictRuntimes, Targets: cfg.Pool, MaxInstances: limit, MaxQueue: maxQueue,
+	workers = pool.New(pool.Options{Host: machine, Runtimes: runtimes, Strict: cfg.StrictRuntimes, Targets: cfg.Pool, MaxInstances: limit, MaxQueue: maxQueue,
 		InstanceMB: cfg.InstanceMemoryMB, Spares: cfg.InstanceSpares, IdleTimeout: cfg.IdleTimeout, IdleMost: idleMost(cfg), ProbeEvery: probeEvery, ProbeTimeout: probeTimeout, InitTimeout: cfg.InitTimeout, BootTimeout: bootTimeout,
 		MaxBoots: 2 * runtime.NumCPU(), Log: log})
 	poolCtx, stopPool := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
-	running.Go(func() { workers.Run(poolCtx, cfg.DrainTimeout) })
+	// When the pool is told to end, executions have had their time: serve waits
+	// for their callers.
+	running.Go(func() { workers.Run(poolCtx, 0) })
 	undo.push(func() error { stopPool(); running.Wait(); return nil })
 	functions.Subscribe(func(c registry.Change) {
 		if c.After == nil {
@@ -134,8 +157,9 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 		workers.Retire(c.Account, c.Name, &key)
 	})
 
-	calls := invoke.New(invoke.Options{Functions: functions, Workers: workers, Region: cfg.Region, Log: log})
-	door, err := api.New(api.Options{Functions: functions, Invoker: calls, Region: cfg.Region, Architecture: config.Arch(), Log: log,
+	calls := invoke.New(invoke.Options{Functions: functions, Workers: workers, Region: cfg.Region, Log: log,
+		Recorder: obs.Recorder{Metrics: metrics, Executions: executions}})
+	door, err := api.New(api.Options{Functions: functions, Invoker: calls, Hosts: cfg.Names(), BodyBudget: bodyBudget(hostinfo.System{}), Region: cfg.Region, Architecture: config.Arch(), Log: log,
 		CheckPackage: func(zip []byte) error { _, err := bundle.Inspect(zip); return err }})
 	if err != nil {
 		return err
@@ -146,22 +170,37 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	}
 	door.HandleMachine(workers, hostName)
 	door.HandleLogs(logs)
-	return serve(ctx, cfg, door, ready)
+	door.HandleExecutions(executions)
+	door.HandleMetrics(metrics.Handler())
+	undo.push(background(ctx, func(ctx context.Context) error { return giveBack(ctx, door.Relieved()) }))
+	return serve(ctx, cfg, site{Handler: door, endStreams: door.EndStreams, endExecutions: stopPool}, ready)
 }
 
-// serve answers until ctx is done, then lets what is being answered end.
-func serve(ctx context.Context, cfg config.Config, door http.Handler, ready func(addr string)) error {
+// endedEarly reports whether err is only that ctx has ended.
+func endedEarly(ctx context.Context, err error) bool {
+	return ctx.Err() != nil && err != nil && (errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx)))
+}
+
+// site is what serve serves, and how its answers are brought to an end.
+type site struct {
+	http.Handler
+	endStreams    func() // of those that go on by themselves
+	endExecutions func() // of those that wait for functions
+}
+
+// serve answers until ctx is done, then lets what is being answered end. What is
+// not answered in the time to drain is ended, and its callers are told before
+// their connections close.
+func serve(ctx context.Context, cfg config.Config, site site, ready func(addr string)) error {
 	listener, err := net.Listen("tcp", cfg.Listen)
 	if err != nil {
 		return fmt.Errorf("listen on %s: %w; is another server running there? choose another with --listen", cfg.Listen, err)
 	}
-	// Requests outlive ctx: they are what draining waits for. Streams that would
-	// never end are told by the server's own context.
-	base, endStreams := context.WithCancel(context.WithoutCancel(ctx))
-	defer endStreams()
-	server := &http.Server{Handler: door, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 2 * time.Minute, IdleTimeout: 5 * time.Minute,
+	// Requests outlive ctx: they are what draining waits for.
+	base := context.WithoutCancel(ctx)
+	server := &http.Server{Handler: site, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 2 * time.Minute, IdleTimeout: 5 * time.Minute,
 		MaxHeaderBytes: 64 << 10, BaseContext: func(net.Listener) context.Context { return base }}
-	server.RegisterOnShutdown(endStreams)
+	server.RegisterOnShutdown(site.endStreams)
 	failed := make(chan error, 1)
 	go func() { failed <- server.Serve(listener) }() // ends with Shutdown or Close, and is waited for below
 	ready(listener.Addr().String())
@@ -173,17 +212,25 @@ func serve(ctx context.Context, cfg config.Config, door http.Handler, ready func
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.DrainTimeout)
 	defer cancel()
 	if err := server.Shutdown(drain); err != nil {
-		_ = server.Close() // the time to drain is over: their executions are ended by the pool
+		site.endExecutions()
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastAnswers)
+		defer cancel()
+		if err := server.Shutdown(last); err != nil {
+			_ = server.Close() // what is left are callers that do not read
+		}
 	}
 	<-failed
 	return nil
 }
 
 const (
-	maxQueue                 = 10_000 // callers waiting for a container, all functions together
-	probeEvery, probeTimeout = 10 * time.Second, 3 * time.Second
-	bootTimeout              = 30 * time.Second // an instance with its runtime takes 0.15 s; a machine under load some seconds
-	instanceMB               = 96               // what an instance with a small idle function takes in all
+	maxQueue    = 10_000           // callers waiting for a container, all functions together
+	lastAnswers = 5 * time.Second  // for callers to be told that their executions were ended
+	relievedFor = 2 * time.Second  // before memory is given back, which costs a whole collection
+	bootTimeout = 30 * time.Second // an instance with its runtime takes 0.15 s; a machine under load some seconds
+
+	probeEvery   = 10 * time.Second // how often warm instances are asked whether they are well
+	probeTimeout = 3 * time.Second  // a well one answers in a millisecond
 )
 
 // idleMost bounds how long code that is used much is kept.
@@ -194,24 +241,30 @@ func idleMost(cfg config.Config) time.Duration {
 	return 3 * cfg.IdleTimeout
 }
 
-// instancesFor is how many instances the machine's memory is good for: four
-// fifths of it, at what a small idle one takes.
-func instancesFor(p hostinfo.Probe) int {
+// bodyBudget is how much memory the bodies of requests may take: a sixteenth of
+// the machine's, 128 MiB at least and 1 GiB at most. Go's collector may let
+// twice as much of the process grow.
+func bodyBudget(p hostinfo.Probe) int64 {
 	total, _ := hostinfo.Memory(p)
-	return max(4, total*4/5/instanceMB)
+	return min(max(int64(total)<<20/16, 128<<20), 1<<30)
 }
 
-// checkTargets refuses warming pools that could never be full.
-func checkTargets(cfg config.Config, limit int) error {
-	sum := 0
-	for _, n := range cfg.Pool {
-		sum += n
+// giveBack gives free memory back to the machine a while after it is told to,
+// until ctx ends. The collector would take minutes to.
+func giveBack(ctx context.Context, relieved <-chan struct{}) error {
+	for {
+		select {
+		case <-relieved:
+		case <-ctx.Done():
+			return nil
+		}
+		select {
+		case <-time.After(relievedFor):
+			debug.FreeOSMemory()
+		case <-ctx.Done():
+			return nil
+		}
 	}
-	if sum > limit {
-		return &lambent.Error{Op: "start", Kind: lambent.KindInvalid,
-			Message: fmt.Sprintf("the warming pools ask for %d instances (pool.nodejs + pool.python + pool.provided) and this machine may run %d (limits.instances, from its memory where 0): lower the pools or raise the limit", sum, limit)}
-	}
-	return nil
 }
 
 // extraRoots are the folders of runtimes outside /usr, to be shown in sandboxes.

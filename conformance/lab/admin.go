@@ -1,9 +1,12 @@
 package lab
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -38,6 +41,58 @@ type Container struct {
 	MemoryMB    int    `json:"memory_mb"`
 	IdleSince   string `json:"idle_since"`
 	PID         int    `json:"pid"`
+}
+
+// Execution is one entry of /_lambent/v1/executions.
+type Execution struct {
+	RequestID       string  `json:"request_id"`
+	Account         string  `json:"account"`
+	Function        string  `json:"function"`
+	Version         string  `json:"version"`
+	ReceivedAt      string  `json:"received_at"`
+	ExecStartedAt   string  `json:"exec_started_at"`
+	FinishedAt      string  `json:"finished_at"`
+	StartKind       string  `json:"start_kind"`
+	Reason          string  `json:"reason"`
+	Pool            string  `json:"pool"`
+	InstanceID      string  `json:"instance_id"`
+	ContainerID     string  `json:"container_id"`
+	MemoryMB        int     `json:"memory_mb"`
+	MaxMemoryUsedMB int     `json:"max_memory_used_mb"`
+	CPUMillis       float64 `json:"cpu_ms"`
+	Status          string  `json:"status"`
+	Error           string  `json:"error"`
+}
+
+// Executions asks the operator's view of the execution records. query is what
+// comes after the path's question mark.
+func (s *Server) Executions(query string) ([]Execution, error) {
+	return admin[[]Execution](s, "executions?"+query)
+}
+
+// Metrics asks, as the operator, for the metrics: every sample by its name and
+// labels as they are printed.
+func (s *Server) Metrics() (map[string]float64, error) {
+	resp, err := http.Get(s.URL + "/_lambent/metrics")
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("GET the metrics: %s", resp.Status)
+	}
+	samples := map[string]float64{}
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		if strings.HasPrefix(lines.Text(), "#") {
+			continue
+		}
+		name, value, _ := strings.Cut(lines.Text(), " ")
+		if samples[name], err = strconv.ParseFloat(value, 64); err != nil {
+			return nil, fmt.Errorf("the metrics' line %q: %w", lines.Text(), err)
+		}
+	}
+	return samples, lines.Err()
 }
 
 // Pools asks the operator's view of the warming pools.

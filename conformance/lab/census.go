@@ -38,10 +38,10 @@ type Census struct {
 }
 
 // remembered reports whether a path below the data folder is not a leftover of
-// executions: what is in the store and the logs, and the code of functions,
-// which is kept for some time after a function is gone.
+// executions: what is in the store and the logs, the records of executions, and
+// the code of functions, which is kept for some time after a function is gone.
 func remembered(path string) bool {
-	return slices.ContainsFunc([]string{"jetstream", "logs", filepath.Join("host", "code")}, func(dir string) bool {
+	return slices.ContainsFunc([]string{"jetstream", "logs", "executions", filepath.Join("host", "code")}, func(dir string) bool {
 		return strings.HasPrefix(path, dir+"/")
 	})
 }

@@ -80,7 +80,10 @@ func (a *API) serveLogs(w http.ResponseWriter, r *http.Request, logs FunctionLog
 	if err := errors.Join(flusher.SetWriteDeadline(time.Time{}), flusher.Flush()); err != nil {
 		return nil // the caller went away
 	}
-	_ = logs.Follow(r.Context(), caller.Account, ref.Name, want, func(e functionlog.Entry) error {
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(a.streams, cancel)()
+	_ = logs.Follow(ctx, caller.Account, ref.Name, want, func(e functionlog.Entry) error {
 		return errors.Join(write(e), flusher.Flush())
 	}) // ends when the caller, or the server, goes away: nobody is left to be told
 	return nil

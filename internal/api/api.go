@@ -1,14 +1,15 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"lambent"
@@ -54,11 +55,16 @@ type Options struct {
 	Region       string // in ARNs; empty: us-east-1
 	Architecture string // of this machine: x86_64 or arm64; empty: x86_64
 
-	// Authenticate tells who asks; nil: AuthenticateOpen.
+	// Authenticate tells who asks; nil: AuthenticateOpen, and web pages are kept
+	// away: see Hosts.
 	Authenticate func(*http.Request) (Caller, error)
+	// Hosts are names, beside localhost, by which the server may be asked and
+	// whose web pages may ask it. IP addresses need not be named.
+	Hosts []string
 
 	// BodyBudget is how many bytes of request bodies may be in memory at once;
-	// 0: 1 GiB. A request over it is throttled.
+	// 0: 1 GiB. A quarter of it is one account's, or what the largest request
+	// needs if that is more. A request over it is throttled.
 	BodyBudget int64
 
 	Now func() time.Time // nil: time.Now
@@ -68,10 +74,9 @@ type Options struct {
 // The limits of AWS Lambda on what a request carries, in bytes (developer
 // guide, "Lambda quotas", and answers seen at AWS).
 const (
-	maxInvokeBody   = 6*1024*1024 + 100 // 6 MB, and the 100 bytes AWS's runtime interface allows beyond
-	maxCodeBody     = 70167211          // a whole request that carries code
-	maxConfigBody   = 1 << 20           // any other request
-	maxBodyInFlight = 1 << 30
+	maxInvokeBody = 6*1024*1024 + 100 // 6 MB, and the 100 bytes AWS's runtime interface allows beyond
+	maxCodeBody   = 70167211          // a whole request that carries code
+	maxConfigBody = 1 << 20           // any other request
 )
 
 // Names of headers in the form net/http keys them by.
@@ -92,17 +97,21 @@ type API struct {
 	authenticate func(*http.Request) (Caller, error)
 	region       string
 	architecture string
-	bodyBudget   int64
 	now          func() time.Time
 	log          *slog.Logger
 
+	guard    *guard // nil where callers prove who they are
 	shapes   *shapes
 	routes   routes
 	operator *http.ServeMux
 	linkKey  []byte // signs code locations; of this process only
 	started  time.Time
 
-	bodiesInFlight atomic.Int64 // bytes
+	bodies   *budget
+	relieved chan struct{} // holds one
+
+	streams    context.Context // ends when answers that go on by themselves are to end
+	endStreams context.CancelFunc
 }
 
 // New makes an API. It refuses options without Functions, Invoker or
@@ -118,7 +127,8 @@ func New(opts Options) (*API, error) {
 		authenticate: opts.Authenticate,
 		region:       opts.Region,
 		architecture: opts.Architecture,
-		bodyBudget:   opts.BodyBudget,
+		bodies:       newBudget(cmp.Or(opts.BodyBudget, maxBodyInFlight)),
+		relieved:     make(chan struct{}, 1),
 		now:          opts.Now,
 		log:          opts.Log,
 		shapes:       newShapes(),
@@ -127,15 +137,13 @@ func New(opts Options) (*API, error) {
 	}
 	if a.authenticate == nil {
 		a.authenticate = AuthenticateOpen
+		a.guard = newGuard(opts.Hosts)
 	}
 	if a.region == "" {
 		a.region = "us-east-1"
 	}
 	if a.architecture == "" {
 		a.architecture = "x86_64"
-	}
-	if a.bodyBudget == 0 {
-		a.bodyBudget = maxBodyInFlight
 	}
 	if a.now == nil {
 		a.now = time.Now
@@ -147,6 +155,7 @@ func New(opts Options) (*API, error) {
 		return nil, err
 	}
 	a.started = a.now()
+	a.streams, a.endStreams = context.WithCancel(context.Background())
 	a.routes = newRoutes(map[string]handler{
 		"CreateFunction":              (*API).createFunction,
 		"GetFunction":                 (*API).getFunction,
@@ -172,15 +181,31 @@ func (a *API) Handle(pattern string, h http.Handler) { a.operator.Handle(pattern
 // handlers of operator's paths use it to keep accounts apart.
 func (a *API) Authenticate(r *http.Request) (Caller, error) { return a.authenticate(r) }
 
+// EndStreams ends the answers that would go on for ever, such as a log that is
+// followed, and those still to come at once. All other requests go on.
+func (a *API) EndStreams() { a.endStreams() }
+
 // ServeHTTP answers one request.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := call{w: w, r: r, id: newRequestID(), received: a.now()}
+	w.Header()[headerRequestID] = []string{string(c.id)}
+	defer func() { a.release(&c, c.reserved) }()
+	var err error
+	if a.guard != nil {
+		err = a.guard.check(r)
+	}
+	if err == nil {
+		c.values, err = readQuery(r)
+	}
+	if err != nil {
+		c.drain()
+		a.writeError(w, r, "", err)
+		return
+	}
 	if strings.HasPrefix(r.URL.Path, operatorPrefix) {
 		a.operator.ServeHTTP(w, r)
 		return
 	}
-	c := call{w: w, r: r, id: newRequestID(), received: a.now()}
-	w.Header()[headerRequestID] = []string{string(c.id)}
-	defer func() { a.bodiesInFlight.Add(-c.reserved) }()
 	if name, err := a.serve(&c); err != nil {
 		a.writeError(w, r, name, err)
 	}
@@ -192,7 +217,7 @@ func (a *API) serve(c *call) (name string, err error) {
 	path, ok := splitPath(c.r.URL)
 	var rt *route
 	if ok {
-		rt = a.routes.find(c.r, &path)
+		rt = a.routes.find(c.r.Method, &path, c.values)
 	}
 	if rt == nil {
 		c.drain()
@@ -223,17 +248,15 @@ type call struct {
 	id       lambent.RequestID
 	received time.Time
 	caller   Caller
-	params   [3]string // of the path, in its order
-	reserved int64     // bytes of the body budget
+	values   url.Values // of the query: one each
+	params   [3]string  // of the path, in its order
+	reserved int64      // bytes of the body budget
 }
 
 // query returns a parameter of the query, nil where it is not there.
 func (c *call) query(name string) *string {
-	if c.r.URL.RawQuery == "" {
-		return nil
-	}
-	if values := c.r.URL.Query()[name]; len(values) > 0 {
-		return &values[0]
+	if given := c.values[name]; len(given) > 0 {
+		return &given[0]
 	}
 	return nil
 }

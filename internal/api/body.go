@@ -1,20 +1,33 @@
 package api
 
 import (
+	"errors"
 	"io"
+	"net/http"
+	"os"
+	"time"
 
 	"lambent"
 )
 
 const (
 	firstBuffer = 64 << 10  // what a caller gets for merely claiming a length
+	lastDouble  = 8 << 20   // a buffer of this size grows to the limit at once
 	maxDrain    = 128 << 20 // of a refused body
 )
 
-// body reads the whole request body, at most limit bytes, into one buffer. The
-// buffer grows with what has really arrived, so that a claimed length costs
-// nothing, and every byte of it is taken from the body budget until the
-// request is answered. tooLarge is the error for a body over limit.
+// How fast a body must come: what is held for it must not be had for nothing.
+const (
+	bodyWindow  = 10 * time.Second // in each of which
+	windowBytes = 64 << 10         // at least so much comes, and
+	windowShare = 32               // this part of what is held for it
+	bodyTime    = 2 * time.Minute  // and all of it in this
+)
+
+// body reads the whole request body, at most limit bytes, into one buffer. A
+// claimed length costs little until the first bytes of it have come; then the
+// buffer is made whole. Every byte of it is taken from the body budget until
+// the request is answered. tooLarge is the error for a body over limit.
 func (a *API) body(c *call, limit int64, tooLarge *lambent.Error) ([]byte, error) {
 	length := c.r.ContentLength
 	if length == 0 {
@@ -28,10 +41,14 @@ func (a *API) body(c *call, limit int64, tooLarge *lambent.Error) ([]byte, error
 	if length > 0 {
 		most = length
 	}
-	buf := make([]byte, 0, min(most, firstBuffer))
-	if err := a.reserve(c, int64(cap(buf))); err != nil {
+	code := limit > maxInvokeBody
+	size := min(most, firstBuffer)
+	if err := a.reserve(c, size, code); err != nil {
 		return nil, err
 	}
+	buf := make([]byte, 0, size)
+	p := pace{conn: http.NewResponseController(c.w), last: time.Now().Add(bodyTime)}
+	p.renew()
 	for {
 		n, err := c.r.Body.Read(buf[len(buf):cap(buf)])
 		buf = buf[:len(buf)+n]
@@ -39,27 +56,58 @@ func (a *API) body(c *call, limit int64, tooLarge *lambent.Error) ([]byte, error
 		case int64(len(buf)) > limit:
 			c.drain()
 			return nil, tooLarge
-		case err == io.EOF:
+		case err == io.EOF, err == nil && int64(len(buf)) == length:
 			return buf, nil
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			c.w.Header().Set("Connection", "close") // what is still to come has nowhere to go
+			return nil, tooSlow(err)
 		case err != nil:
 			return nil, unreadable(err)
-		case int64(len(buf)) == length:
-			return buf, nil
 		}
+		p.came(n, cap(buf))
 		if len(buf) == cap(buf) {
-			bigger := min(2*int64(cap(buf)), most)
-			if err := a.reserve(c, bigger-int64(cap(buf))); err != nil {
+			old := int64(cap(buf))
+			bigger := most
+			if length < 0 && old < lastDouble {
+				bigger = min(2*old, most)
+			}
+			if err := a.reserve(c, bigger, code); err != nil {
 				return nil, err
 			}
 			buf = append(make([]byte, 0, bigger), buf...)
+			a.release(c, old)
 		}
 	}
 }
 
-// reserve takes n bytes from the body budget for the rest of the request.
-func (a *API) reserve(c *call, n int64) error {
-	if a.bodiesInFlight.Add(n) > a.bodyBudget {
-		a.bodiesInFlight.Add(-n)
+// pace sets the connection's deadline by what comes on it. Once a body is read
+// net/http lifts the deadline itself.
+type pace struct {
+	conn *http.ResponseController
+	last time.Time // after which nothing more is read
+	got  int       // in this window
+}
+
+// came notes that n bytes came into a buffer of a size.
+func (p *pace) came(n, size int) {
+	if p.got += n; p.got >= max(windowBytes, size/windowShare) {
+		p.renew()
+	}
+}
+
+func (p *pace) renew() {
+	p.got = 0
+	end := time.Now().Add(bodyWindow)
+	if end.After(p.last) {
+		end = p.last
+	}
+	_ = p.conn.SetReadDeadline(end) // what is not a connection needs none
+}
+
+// reserve takes n bytes from the body budget for the rest of the request. code
+// is whether the request carries some.
+func (a *API) reserve(c *call, n int64, code bool) error {
+	if !a.bodies.take(c.caller.Account, n, code) {
 		c.drain()
 		return &lambent.Error{Op: "read request", Kind: lambent.KindThrottled, Reason: "CallerRateLimitExceeded", Message: "Rate Exceeded."}
 	}
@@ -67,16 +115,46 @@ func (a *API) reserve(c *call, n int64) error {
 	return nil
 }
 
-// drain reads a body nobody will use, so that a caller that is still writing
-// gets to read why: a connection closed under it would be all it sees. A
-// caller that waits to be told to send is not told.
-func (c *call) drain() {
-	if c.r.ContentLength == 0 || c.r.Header.Get("Expect") != "" {
+// release gives back n of the bytes that were reserved for the request.
+func (a *API) release(c *call, n int64) {
+	if n == 0 {
 		return
 	}
+	c.reserved -= n
+	if a.bodies.give(c.caller.Account, n) {
+		select {
+		case a.relieved <- struct{}{}:
+		default: // it is told already
+		}
+	}
+}
+
+// Relieved tells, some time after the bodies of requests have taken much
+// memory, that they do no more. It is of use to whoever can give the memory
+// back to the machine, which is slow, and is for one reader.
+func (a *API) Relieved() <-chan struct{} { return a.relieved }
+
+// drain reads a body nobody will use, so that a caller that is still writing
+// gets to read why: a connection closed under it would be all it sees. A
+// caller that waits to be told to send is not told; what it may send
+// nevertheless is not waited for.
+func (c *call) drain() {
+	if c.r.ContentLength == 0 {
+		return
+	}
+	if c.r.Header.Get("Expect") != "" {
+		c.w.Header().Set("Connection", "close")
+		return
+	}
+	_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(bodyTime))
 	_, _ = io.CopyN(io.Discard, c.r.Body, maxDrain) // an error ends the draining, and that is all
 }
 
 func unreadable(err error) error {
 	return &lambent.Error{Op: "read request", Kind: lambent.KindMalformed, Message: "The request body could not be read to its end.", Err: err}
+}
+
+func tooSlow(err error) error {
+	return &lambent.Error{Op: "read request", Kind: lambent.KindMalformed, Reason: "RequestTimeoutException", Err: err,
+		Message: "The request body came too slowly, or not at all: at least 64 KiB have to come every 10 seconds."}
 }

@@ -53,6 +53,7 @@ var exceptions = [...]exception{
 var named = map[string]exception{
 	"SerializationException":       {http.StatusBadRequest, "SerializationException", bodyPlain},
 	"UnknownOperationException":    {http.StatusNotFound, "UnknownOperationException", bodyPlain},
+	"RequestTimeoutException":      {http.StatusRequestTimeout, "RequestTimeoutException", bodyPlain},
 	"CodeStorageExceededException": {http.StatusBadRequest, "CodeStorageExceededException", bodyTyped},
 }
 

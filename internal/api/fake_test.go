@@ -167,11 +167,12 @@ type fakeInvoker struct {
 
 	mu   sync.Mutex
 	last *lambent.Invocation
+	ctx  context.Context // of the last
 }
 
-func (f *fakeInvoker) Invoke(_ context.Context, inv *lambent.Invocation) (*lambent.Result, error) {
+func (f *fakeInvoker) Invoke(ctx context.Context, inv *lambent.Invocation) (*lambent.Result, error) {
 	f.mu.Lock()
-	f.last = inv
+	f.last, f.ctx = inv, ctx
 	f.mu.Unlock()
 	if f.answer != nil {
 		return f.answer(inv)
@@ -200,7 +201,8 @@ func newDoor(t testing.TB, adjust ...func(*Options)) *door {
 	t.Helper()
 	d := &door{functions: newFakeFunctions(), invoker: &fakeInvoker{}}
 	opts := Options{Functions: d.functions, Invoker: d.invoker, CheckPackage: checkZip,
-		Now: func() time.Time { return time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC) }}
+		Hosts: []string{"example.com"}, // what httptest's requests are for
+		Now:   func() time.Time { return time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC) }}
 	for _, f := range adjust {
 		f(&opts)
 	}

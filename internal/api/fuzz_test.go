@@ -46,7 +46,7 @@ func FuzzAnyRequest(f *testing.F) {
 		rec := httptest.NewRecorder()
 		d.ServeHTTP(rec, r)
 		checkAnswer(t, op.name, rec)
-		if n := d.bodiesInFlight.Load(); n != 0 {
+		if n := d.bodies.inFlight(); n != 0 {
 			t.Errorf("%s: %d bytes of bodies are still taken", op.name, n)
 		}
 	})

@@ -221,7 +221,7 @@ func TestSecurityBodiesInMemoryAreBounded(t *testing.T) {
 			t.Fatalf("%d %s", got.status, got.raw)
 		}
 	}
-	if n := d.bodiesInFlight.Load(); n != 0 {
+	if n := d.bodies.inFlight(); n != 0 {
 		t.Errorf("%d bytes are still taken", n)
 	}
 }
@@ -230,7 +230,7 @@ func TestSecurityClaimedLengthCostsNothing(t *testing.T) {
 	d := newDoor(t)
 	seen := int64(0)
 	r := httptest.NewRequest("POST", invokePath, readerFunc(func([]byte) (int, error) {
-		seen = d.bodiesInFlight.Load()
+		seen = d.bodies.inFlight()
 		return 0, io.ErrUnexpectedEOF
 	}))
 	r.ContentLength = maxInvokeBody

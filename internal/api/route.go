@@ -1,7 +1,6 @@
 package api
 
 import (
-	"net/http"
 	"net/url"
 	"strings"
 )
@@ -93,18 +92,18 @@ func newRoutes(handlers map[string]handler) routes {
 }
 
 // find is the operation a request means, nil for none.
-func (rs routes) find(r *http.Request, s *segments) *route {
+func (rs routes) find(method string, s *segments, query url.Values) *route {
 	candidates := rs[s.part[0]]
 	for i := range candidates {
 		rt := &candidates[i]
-		if rt.method == r.Method && rt.matches(s) && (rt.query == "" || hasQuery(r, rt.query)) {
+		if rt.method == method && rt.matches(s) && (rt.query == "" || hasQuery(query, rt.query)) {
 			return rt
 		}
 	}
 	return nil
 }
 
-func hasQuery(r *http.Request, want string) bool {
+func hasQuery(query url.Values, want string) bool {
 	key, value, _ := strings.Cut(want, "=")
-	return r.URL.Query().Get(key) == value
+	return query.Get(key) == value
 }

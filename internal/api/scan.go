@@ -260,7 +260,7 @@ func (d *decoder) text() (string, error) {
 	if !escaped {
 		return string(raw), nil
 	}
-	return unescape(raw), nil
+	return string(appendUnescaped(make([]byte, 0, len(raw)), raw)), nil
 }
 
 // plain tells which bytes stand for themselves in a string: printable ASCII
@@ -332,8 +332,7 @@ func escapeLength(s []byte) int {
 
 // unescape resolves the escapes of a string that rawText has checked. A lone
 // surrogate becomes U+FFFD.
-func unescape(raw []byte) string {
-	out := make([]byte, 0, len(raw))
+func appendUnescaped(out, raw []byte) []byte {
 	for i := 0; i < len(raw); {
 		if raw[i] != '\\' {
 			out = append(out, raw[i])
@@ -370,7 +369,7 @@ func unescape(raw []byte) string {
 		}
 		i += 2
 	}
-	return string(out)
+	return out
 }
 
 func hexRune(s []byte) rune {

@@ -12,6 +12,7 @@ import (
 
 	"lambent"
 	"lambent/internal/host"
+	"lambent/internal/obs"
 	"lambent/internal/pool"
 	"lambent/internal/runtimeapi"
 )
@@ -26,33 +27,38 @@ type Workers interface {
 	Acquire(ctx context.Context, fn *lambent.Function) (*pool.Lease, error)
 }
 
+// Recorder is told of every call for which a container was asked. It must not
+// block. Safe for concurrent use.
+type Recorder interface {
+	Waiting(delta int)      // so many more calls wait for a container, or fewer
+	Executed(obs.Execution) // a call was settled, however it ended
+}
+
 // Options are what a Service needs.
 type Options struct {
 	Functions Functions
 	Workers   Workers
 	Region    string
-	Record    func(*Execution) // of every execution; must not block; may be nil
+	Recorder  Recorder // nil: nobody
 	Log       *slog.Logger
 }
 
-// Execution is the record of one invocation.
-type Execution struct {
-	RequestID   lambent.RequestID
-	Account     lambent.AccountID
-	Function    lambent.FunctionName
-	Start       lambent.Start
-	FinishedAt  time.Time
-	MemoryMB    int
-	MaxMemoryMB int
-	Outcome     lambent.Outcome
-	Error       string // error type of a failed one
-}
+// nobody is told nothing.
+type nobody struct{}
+
+func (nobody) Waiting(int)            {}
+func (nobody) Executed(obs.Execution) {}
 
 // Service runs invocations. Safe for use by several goroutines.
 type Service struct{ opts Options }
 
 // New makes a service.
-func New(opts Options) *Service { return &Service{opts: opts} }
+func New(opts Options) *Service {
+	if opts.Recorder == nil {
+		opts.Recorder = nobody{}
+	}
+	return &Service{opts: opts}
+}
 
 // maxTries is how often a container is sought when one dies before the event was
 // handed over: until then nothing of the function's has happened.
@@ -71,7 +77,9 @@ func (s *Service) Invoke(ctx context.Context, inv *lambent.Invocation) (*lambent
 		return nil, err
 	}
 	for try := 1; ; try++ {
+		s.opts.Recorder.Waiting(1)
 		lease, err := s.opts.Workers.Acquire(ctx, fn)
+		s.opts.Recorder.Waiting(-1)
 		if err != nil {
 			return s.failedStart(inv, fn, err)
 		}
@@ -126,7 +134,7 @@ func (s *Service) settle(inv *lambent.Invocation, fn *lambent.Function, lease *p
 	if inv.WantLogTail {
 		result.LogTail = c.Tail()
 	}
-	s.record(fn, result, report)
+	s.record(fn, c, result, report)
 	return result
 }
 
@@ -156,10 +164,12 @@ func requireRunnable(fn *lambent.Function) error {
 func (s *Service) failedStart(inv *lambent.Invocation, fn *lambent.Function, err error) (*lambent.Result, error) {
 	var failed *pool.StartError
 	if !errors.As(err, &failed) {
+		s.recordRefusal(inv, fn, lambent.Start{}, err)
 		return nil, err
 	}
 	f := describe(inv.RequestID, fn, failed.Err)
 	if f.payload == nil {
+		s.recordRefusal(inv, fn, lambent.Start{Kind: failed.Kind, Reason: failed.Reason, Instance: failed.Container.Instance().ID(), Container: failed.Container.ID()}, err)
 		return nil, &lambent.Error{Op: "invoke", Resource: string(fn.Name), Kind: lambent.KindInternal, Err: err}
 	}
 	c := failed.Container
@@ -176,16 +186,8 @@ func (s *Service) failedStart(inv *lambent.Invocation, fn *lambent.Function, err
 	if inv.WantLogTail {
 		result.LogTail = c.Tail()
 	}
-	s.record(fn, result, report)
+	s.record(fn, c, result, report)
 	return result, nil
-}
-
-// record tells of an execution that has ended.
-func (s *Service) record(fn *lambent.Function, r *lambent.Result, rep report) {
-	if s.opts.Record != nil {
-		s.opts.Record(&Execution{RequestID: r.RequestID, Account: fn.Account, Function: fn.Name, Start: r.Start, FinishedAt: time.Now(),
-			MemoryMB: fn.MemoryMB, MaxMemoryMB: rep.maxMemoryMB, Outcome: r.Outcome, Error: rep.errorType})
-	}
 }
 
 // failure is what a caller is told when a runtime failed instead of answering.
@@ -201,7 +203,7 @@ type failure struct {
 func describe(id lambent.RequestID, fn *lambent.Function, err error) failure {
 	if timeout, ok := errors.AsType[*host.TimeoutError](err); ok {
 		message := fmt.Sprintf("Task timed out after %.2f seconds", timeout.Limit.Seconds())
-		return failure{payload: runtimeapi.ErrorPayload("Sandbox.Timedout", string(id), message), outcome: lambent.OutcomeTimedOut,
+		return failure{payload: runtimeapi.ErrorPayload(typeTimeout, string(id), message), outcome: lambent.OutcomeTimedOut,
 			status: "timeout", line: fmt.Sprintf("%s %s %s", time.Now().UTC().Format("2006-01-02T15:04:05.000Z"), id, message)}
 	}
 	if exit, ok := errors.AsType[*host.ExitError](err); ok {

@@ -16,6 +16,7 @@ import (
 	"lambent/internal/host/hosttest"
 	"lambent/internal/hostinfo"
 	"lambent/internal/invoke"
+	"lambent/internal/obs"
 	"lambent/internal/pool"
 	"lambent/internal/sandbox"
 	"lambent/internal/sandbox/fake"
@@ -31,7 +32,38 @@ type platform struct {
 	// +checklocks:mu
 	fns map[lambent.FunctionName]*lambent.Function
 	// +checklocks:mu
-	execs []*invoke.Execution
+	execs []obs.Execution
+	// +checklocks:mu
+	waiting int
+}
+
+func (p *platform) Waiting(delta int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.waiting += delta
+}
+
+func (p *platform) Executed(e obs.Execution) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.execs = append(p.execs, e)
+}
+
+// recorded is the record of a request.
+func (p *platform) recorded(t *testing.T, id lambent.RequestID) obs.Execution {
+	t.Helper()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var found []obs.Execution
+	for _, e := range p.execs {
+		if e.RequestID == id {
+			found = append(found, e)
+		}
+	}
+	if len(found) != 1 {
+		t.Fatalf("request %s has %d records: %+v", id, len(found), found)
+	}
+	return found[0]
 }
 
 func (p *platform) Function(_ lambent.AccountID, name lambent.FunctionName, _ string) (*lambent.Function, error) {
@@ -71,11 +103,7 @@ func start(t *testing.T, warm int, change func(*pool.Options), opts fake.Options
 		change(&po)
 	}
 	p := &platform{Fixture: f, pool: pool.New(po), fns: map[lambent.FunctionName]*lambent.Function{}}
-	p.Service = invoke.New(invoke.Options{Functions: p, Workers: p.pool, Region: "eu-test-1", Log: slog.New(slog.DiscardHandler), Record: func(e *invoke.Execution) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		p.execs = append(p.execs, e)
-	}})
+	p.Service = invoke.New(invoke.Options{Functions: p, Workers: p.pool, Region: "eu-test-1", Log: slog.New(slog.DiscardHandler), Recorder: p})
 	ctx, stop := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	done.Go(func() { p.pool.Run(ctx, 5*time.Second) })
@@ -322,17 +350,6 @@ func TestADeadIdleContainerIsRemoved(t *testing.T) {
 	}
 	hosttest.Eventually(t, "the dead instance is gone", func() bool { return len(p.pool.Snapshots()) == 0 })
 	p.call(t, "f", "2")
-}
-
-func TestEveryExecutionIsRecorded(t *testing.T) {
-	p := start(t, 1, nil, fake.Options{})
-	p.deploy("f", "fail")
-	r := p.call(t, "f", "1")
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.execs) != 1 || p.execs[0].RequestID != r.RequestID || p.execs[0].Error != "Oops" || p.execs[0].Outcome != lambent.OutcomeFunctionError {
-		t.Errorf("records %+v", p.execs)
-	}
 }
 
 func TestARunningFunctionOverItsMemoryIsEnded(t *testing.T) {

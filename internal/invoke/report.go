@@ -15,7 +15,8 @@ type report struct {
 	init        time.Duration // zero when the container was not new
 	memoryMB    int
 	maxMemoryMB int
-	status      string // empty for success, else "error" or "timeout"
+	cpu         time.Duration // zero where it was not measured
+	status      string        // empty for success, else "error" or "timeout"
 	errorType   string
 }
 

@@ -34,6 +34,21 @@
 // namespace, socket or file. Destroying a container leaves its siblings
 // unharmed; destroying an instance destroys its containers.
 //
+// # Memory of one container
+//
+// The machine bounds an instance's memory, not a container's. What keeps a
+// container within its share is its owner: it reads ContainerMemory now and then
+// and destroys the one that has more. Counted are the pages of all processes of
+// the container, with its shared memory and memory files, each page once and for
+// the container that was the first to use it, and what the driver spends on its
+// processes; not counted are pages of files that are shared with the host, and
+// /tmp. A growth may be seen some moments late. No container has more than its
+// instance's Usage.MemoryBytes, but for what is spent on processes: an owner can
+// read that first, which costs less.
+//
+// Code inside can neither change nor stop what is told, of itself or others, but
+// it can use up the CPU time of its instance, so that nothing is told in time.
+//
 // # Concurrency
 //
 // All methods may be called from several goroutines at once. A context bounds
@@ -68,7 +83,11 @@ type Capabilities struct {
 	Isolation    string // for people: "gVisor (systrap)"
 	MemoryLimits bool   // Limits.MemoryMB is enforced
 	CPULimits    bool   // Limits.CPUs is enforced
-	Weaker       []string
+	// ContainerMemory says that Instance.ContainerMemory works. Where it does not,
+	// an instance's bound is the only one there is, so a container whose memory
+	// must be bounded needs an instance of its own.
+	ContainerMemory bool
+	Weaker          []string
 	// Weaker says, a sentence each, what is weaker here than it could be, and
 	// what to do about it. Empty where nothing is.
 }
@@ -103,6 +122,12 @@ type Instance interface {
 	SetLimits(Limits) error
 	// Usage reads the counters.
 	Usage() (Usage, error)
+	// ContainerMemory reads how many bytes each container uses now; see "Memory of
+	// one container". One that is being made or destroyed may be missing. An
+	// instance that does not answer in time, or not soundly, is an error of
+	// lambent.KindUnavailable: it is sick then, and nothing is known of any of its
+	// containers.
+	ContainerMemory(ctx context.Context) (map[lambent.ContainerID]int64, error)
 	// Done is closed when the instance has died or was destroyed.
 	Done() <-chan struct{}
 	// Cause is why an instance died on its own; nil while it lives and where

@@ -1,10 +1,7 @@
 package cli
 
 import (
-	"bytes"
-	"context"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -70,67 +67,5 @@ func TestLogsFollowSaysThatTheServerWentAway(t *testing.T) {
 	check(t, "logs -f", code, 2, errOut, "the server went away")
 	if out != "one\n" {
 		t.Errorf("it printed %q before", out)
-	}
-}
-
-func serveTables(w http.ResponseWriter, r *http.Request) {
-	switch r.URL.Path {
-	case "/_lambent/v1/pools":
-		write(w, `[{"configuration":"nodejs","target":2,"ready":1,"owner":""}]`)
-	case "/_lambent/v1/instances":
-		write(w, `[{"instance_id":"i-1","host":"h","state":"active","account":"123456789012","configuration":"nodejs","memory_mb":2048,"free_mb":1920,"containers":["c-1"]}]`)
-	case "/_lambent/v1/containers":
-		write(w, `[{"container_id":"c-1","instance_id":"i-1","state":"idle","account":"123456789012","function":"hello","version":"$LATEST","memory_mb":128,"idle_since":"2026-01-02T03:04:05Z","pid":7},`+
-			`{"container_id":"c-2","instance_id":"i-1","state":"busy","account":"123456789012","function":"evil\u001b[2J","version":"1","memory_mb":128,"idle_since":"","pid":0}]`)
-	default:
-		http.NotFound(w, r)
-	}
-}
-
-func TestPsShowsPoolsInstancesAndContainers(t *testing.T) {
-	f := newFakeServer()
-	f.admin = serveTables
-	srv := httptest.NewServer(f)
-	defer srv.Close()
-	c := &client{endpoint: srv.URL, http: srv.Client(), now: func() time.Time { return time.Date(2026, 1, 2, 3, 4, 15, 0, time.UTC) }}
-	var out bytes.Buffer
-	if err := (&psCommand{}).show(t.Context(), c, &out); err != nil {
-		t.Fatal(err)
-	}
-	want := `POOL    TARGET  READY  OWNER
-nodejs  2       1      -
-
-INSTANCE  STATE   ACCOUNT       CONFIGURATION  MEMORY   FREE     HOST
-i-1       active  123456789012  nodejs         2048 MB  1920 MB  h
-
-CONTAINER  INSTANCE  STATE  ACCOUNT       FUNCTION     VERSION  MEMORY  IDLE  PID
-c-1        i-1       idle   123456789012  hello        $LATEST  128 MB  10s   7
-c-2        i-1       busy   123456789012  evil\x1b[2J  1        128 MB  -     -
-`
-	if diff := cmp.Diff(want, out.String()); diff != "" {
-		t.Errorf("ps (-want +got):\n%s", diff)
-	}
-}
-
-func TestPsWatchGoesOnUntilItIsEnded(t *testing.T) {
-	f := newFakeServer()
-	ctx, cancel := context.WithCancel(t.Context())
-	shown := 0
-	f.admin = func(w http.ResponseWriter, r *http.Request) {
-		serveTables(w, r)
-		if r.URL.Path == "/_lambent/v1/pools" {
-			if shown++; shown == 2 {
-				cancel()
-			}
-		}
-	}
-	srv := httptest.NewServer(f)
-	defer srv.Close()
-	code, out, errOut := run(ctx, nil, map[string]string{"AWS_ENDPOINT_URL": srv.URL}, nil, "ps", "-w", "--interval", "50ms")
-	if code != 0 && !strings.Contains(errOut, "context canceled") {
-		t.Errorf("ps -w ended with %d: %s", code, errOut)
-	}
-	if !strings.Contains(out, "\x1b[2J") || !strings.Contains(out, "i-1") {
-		t.Errorf("ps -w printed %q", out)
 	}
 }

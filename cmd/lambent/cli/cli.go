@@ -24,6 +24,7 @@ type Streams struct {
 	In       io.Reader
 	Out, Err io.Writer
 	Getenv   func(string) string
+	Environ  []string // NAME=VALUE: all of it, to find misspelt settings in
 }
 
 // Serve runs the platform until ctx is done, then drains it and returns nil. It
@@ -49,7 +50,7 @@ type commands struct {
 	Logs       logsCommand       `cmd:"" help:"Print a function's log."`
 	Ls         lsCommand         `cmd:"" help:"List functions."`
 	Rm         rmCommand         `cmd:"" help:"Delete functions."`
-	Ps         psCommand         `cmd:"" help:"List pools, instances and containers."`
+	Ps         psCommand         `cmd:"" help:"Show pools, instances, containers and executions; -w: live."`
 	Doctor     doctorCommand     `cmd:"" help:"Say what this machine can do, and what to do about what it cannot."`
 	Version    versionCommand    `cmd:"" help:"Print the version."`
 }

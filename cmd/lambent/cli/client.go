@@ -32,8 +32,11 @@ type client struct {
 	endpoint string // without a slash at its end
 	key      string // access key: the account
 	region   string
-	http     *http.Client
-	now      func() time.Time
+	// anonymous calls name no account: from the server's own machine they are the
+	// operator's.
+	anonymous bool
+	http      *http.Client
+	now       func() time.Time
 }
 
 func (r remote) client(s Streams) (*client, error) {
@@ -128,7 +131,9 @@ func (c *client) send(ctx context.Context, method, path string, body []byte, hea
 	for k, v := range header {
 		req.Header[k] = v
 	}
-	req.Header.Set("Authorization", c.authorization())
+	if !c.anonymous {
+		req.Header.Set("Authorization", c.authorization())
+	}
 	req.Header.Set("User-Agent", "lambent-cli/"+version)
 	resp, err := c.http.Do(req)
 	if err != nil {

@@ -96,7 +96,7 @@ func (d *doctorCommand) Run(ctx context.Context, s Streams) error {
 	if d.Data != "" {
 		defaults["data"] = d.Data
 	}
-	cfg, err := loadConfig(d.Config, nil, s.Getenv, defaults)
+	cfg, err := loadConfig(d.Config, nil, s, defaults)
 	if err != nil {
 		return err
 	}

@@ -1,27 +1,42 @@
 package cli
 
 import (
-	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
-	"strconv"
+	"net/url"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
 	"time"
 )
 
 type psCommand struct {
 	remote
-	Watch    bool          `short:"w" help:"Show it again and again, until Ctrl-C."`
-	Interval time.Duration `default:"1s" help:"How often, with --watch."`
+	Watch      bool          `short:"w" help:"A live view, until Ctrl-C; without a terminal, the tables again and again."`
+	Interval   time.Duration `default:"1s" help:"How often, with --watch; at least 50ms."`
+	Executions int           `short:"n" default:"-1" placeholder:"N" help:"Show the last N executions, with how and why each got its container. Default: 10 with --watch, else none."`
+	All        bool          `short:"a" help:"Of all accounts, as the operator, who is whoever asks from the server's own machine. So it is without AWS_ACCESS_KEY_ID."`
 }
 
 func (psCommand) Help() string {
-	return `Pools are the instances kept warm; an instance is a sandbox; a container holds one function in one.
+	return `A pool keeps instances warm: booted, their language runtime running, of no account yet. An instance is a sandbox with
+a kernel of its own; from its first function on it belongs to one account. A container is one function version in an
+instance, and is shown beneath it. MEMORY of an instance is what its containers were given, of what it can give.
+
+What an execution's START says, the fastest first: container_reuse found an idle container; new_container used an
+instance the account had; warm_pool took a warm instance; on_demand had to boot one. WAITED is from the request's
+arrival until the function had the event, TOOK from there to the end.
 
 Examples:
   lambent ps
-  lambent ps -w`
+  lambent ps -w
+  lambent ps -n 20
+  AWS_ACCESS_KEY_ID=123456789012 lambent ps      only what is this account's`
 }
 
 // What the admin paths answer.
@@ -52,80 +67,185 @@ type (
 		IdleSince string `json:"idle_since"` // RFC 3339, or empty
 		PID       int    `json:"pid"`
 	}
+	executionRow struct {
+		Account       string `json:"account"`
+		Function      string `json:"function"`
+		ReceivedAt    string `json:"received_at"` // RFC 3339, as the next two; empty where it never was
+		ExecStartedAt string `json:"exec_started_at"`
+		FinishedAt    string `json:"finished_at"`
+		StartKind     string `json:"start_kind"`
+		Reason        string `json:"reason"`
+		Status        string `json:"status"`
+		Error         string `json:"error"`
+	}
 )
 
-// Run shows the pools, instances and containers.
+// view is what one look at the server shows.
+type view struct {
+	pools      []poolRow
+	instances  []instanceRow
+	containers []containerRow
+	executions []executionRow // the newest first; nil: not wanted
+}
+
+// The bounds of --interval and --executions.
+const (
+	minInterval   = 50 * time.Millisecond
+	maxExecutions = 100_000 // the server's
+)
+
+// Run shows the pools, instances, containers and executions.
 func (p *psCommand) Run(ctx context.Context, s Streams) error {
+	if p.Interval < minInterval {
+		return fmt.Errorf("--interval %v is shorter than %v", p.Interval, minInterval)
+	}
+	if p.Executions < -1 || p.Executions > maxExecutions {
+		return fmt.Errorf("--executions %d is not between 0 and %d", p.Executions, maxExecutions)
+	}
+	if p.Executions == -1 {
+		p.Executions = 0
+		if p.Watch {
+			p.Executions = 10
+		}
+	}
 	c, err := p.client(s)
 	if err != nil {
 		return err
 	}
-	if !p.Watch {
-		return p.show(ctx, c, s.Out)
+	c.anonymous = p.All || s.Getenv("AWS_ACCESS_KEY_ID") == ""
+	size := func() (terminalSize, bool) { return sizeOf(s.Out) }
+	if s.Getenv("TERM") == "dumb" {
+		size = func() (terminalSize, bool) { return terminalSize{}, false }
 	}
-	if p.Interval < 50*time.Millisecond {
-		return fmt.Errorf("--interval %v is shorter than 50ms", p.Interval)
+	now, err := p.look(ctx, c)
+	if err != nil {
+		return err
 	}
+	window, live := size()
+	switch {
+	case !p.Watch:
+		return writeLines(s.Out, now.lines(c.now(), window))
+	case !live:
+		return p.repeat(ctx, c, s.Out, now)
+	}
+	return p.live(ctx, c, s.Out, size, now)
+}
+
+// look asks the server.
+func (p *psCommand) look(ctx context.Context, c *client) (*view, error) {
+	v := &view{}
+	wanted := []struct {
+		path string
+		rows any
+	}{{"pools", &v.pools}, {"instances", &v.instances}, {"containers", &v.containers}}
+	if p.Executions > 0 {
+		wanted = append(wanted, struct {
+			path string
+			rows any
+		}{fmt.Sprintf("executions?limit=%d", p.Executions), &v.executions})
+	}
+	for _, from := range wanted {
+		if err := c.call(ctx, http.MethodGet, "/_lambent/v1/"+from.path, nil, from.rows); err != nil {
+			what, _, _ := strings.Cut(from.path, "?")
+			return nil, fmt.Errorf("read the %s: %w", what, err)
+		}
+	}
+	return v, nil
+}
+
+// title is the line above a view that is shown again and again.
+func (p *psCommand) title(c *client) string {
+	whose := "account " + string(c.account())
+	if c.anonymous && c.isLocal() {
+		whose = "all accounts"
+	}
+	return fmt.Sprintf("lambent at %s · %s · %s", c.endpoint, whose, c.now().Format(time.TimeOnly))
+}
+
+// isLocal reports whether the endpoint is on this machine, for all its URL says.
+func (c *client) isLocal() bool {
+	u, err := url.Parse(c.endpoint)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// repeat prints one view after the other, for files and pipes.
+func (p *psCommand) repeat(ctx context.Context, c *client, out io.Writer, v *view) error {
+	ctx, stop := untilSignal(ctx)
+	defer stop()
 	tick := time.NewTicker(p.Interval)
 	defer tick.Stop()
 	for {
-		// Collected first, so that the screen does not flicker.
-		var screen bytes.Buffer
-		screen.WriteString("\x1b[H\x1b[2J" + c.endpoint + "  " + c.now().Format(time.TimeOnly) + "\n\n")
-		if err := p.show(ctx, c, &screen); err != nil {
+		lines := append([]string{p.title(c), ""}, v.lines(c.now(), terminalSize{})...)
+		if err := writeLines(out, append(lines, "")); err != nil {
 			return err
-		}
-		if _, err := s.Out.Write(screen.Bytes()); err != nil {
-			return fmt.Errorf("write: %w", err)
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
+		var err error
+		if v, err = p.look(ctx, c); ctx.Err() != nil {
+			return nil
+		} else if err != nil {
+			return err
+		}
 	}
 }
 
-func (p *psCommand) show(ctx context.Context, c *client, out io.Writer) error {
-	var pools []poolRow
-	var instances []instanceRow
-	var containers []containerRow
-	for _, from := range []struct {
-		path string
-		rows any
-	}{{"pools", &pools}, {"instances", &instances}, {"containers", &containers}} {
-		if err := c.call(ctx, http.MethodGet, "/_lambent/v1/"+from.path, nil, from.rows); err != nil {
-			return fmt.Errorf("read the %s: %w", from.path, err)
+// live shows the view in place until Ctrl-C, and then the terminal as it was. A
+// server that does not answer for a while is told of and asked again.
+func (p *psCommand) live(ctx context.Context, c *client, out io.Writer, size func() (terminalSize, bool), v *view) (err error) {
+	ctx, stop := untilSignal(ctx)
+	defer stop()
+	resized := make(chan os.Signal, 1)
+	signal.Notify(resized, syscall.SIGWINCH)
+	defer signal.Stop(resized)
+	if _, err := io.WriteString(out, enterScreen); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	defer func() {
+		_, e := io.WriteString(out, leaveScreen)
+		err = errors.Join(err, e)
+	}()
+	tick := time.NewTicker(p.Interval)
+	defer tick.Stop()
+	for trouble := ""; ; {
+		window, _ := size()
+		title := p.title(c) + " · Ctrl-C ends"
+		if trouble != "" {
+			title += " · " + trouble
+		}
+		if _, err := io.WriteString(out, frame(append([]string{title, ""}, v.linesWithin(c.now(), window, 2)...), window)); err != nil {
+			return fmt.Errorf("write: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-resized:
+			continue
+		case <-tick.C:
+		}
+		next, err := p.look(ctx, c)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			trouble, _, _ = strings.Cut(err.Error(), "\n")
+			trouble = "TRYING AGAIN: " + printable(trouble)
+		default:
+			v, trouble = next, ""
 		}
 	}
-	t := newTable(out, "POOL", "TARGET", "READY", "OWNER")
-	for _, r := range pools {
-		t.row(r.Configuration, strconv.Itoa(r.Target), strconv.Itoa(r.Ready), r.Owner)
-	}
-	if err := t.flush(); err != nil {
-		return err
-	}
-	fmt.Fprintln(out)
-	t = newTable(out, "INSTANCE", "STATE", "ACCOUNT", "CONFIGURATION", "MEMORY", "FREE", "HOST")
-	for _, r := range instances {
-		t.row(r.ID, r.State, r.Account, r.Configuration, megabytes(r.MemoryMB), megabytes(r.FreeMB), r.Host)
-	}
-	if err := t.flush(); err != nil {
-		return err
-	}
-	fmt.Fprintln(out)
-	t = newTable(out, "CONTAINER", "INSTANCE", "STATE", "ACCOUNT", "FUNCTION", "VERSION", "MEMORY", "IDLE", "PID")
-	for _, r := range containers {
-		idle, pid := "", ""
-		if since := readTime(r.IdleSince); !since.IsZero() && r.State != "busy" {
-			idle = c.now().Sub(since).Round(time.Second).String()
-		}
-		if r.PID != 0 {
-			pid = strconv.Itoa(r.PID)
-		}
-		t.row(r.ID, r.Instance, r.State, r.Account, r.Function, r.Version, megabytes(r.MemoryMB), idle, pid)
-	}
-	return t.flush()
 }
 
-func megabytes(n int) string { return strconv.Itoa(n) + " MB" }
+func writeLines(out io.Writer, lines []string) error {
+	if _, err := io.WriteString(out, strings.Join(lines, "\n")+"\n"); err != nil {
+		return fmt.Errorf("write: %w", err)
+	}
+	return nil
+}

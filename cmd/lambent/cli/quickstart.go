@@ -55,7 +55,7 @@ func (q *quickstartCommand) Run(ctx context.Context, s Streams, serve Serve) (er
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 		defaults["data"] = dir
 	}
-	cfg, err := loadConfig("", q.Plugins, s.Getenv, defaults)
+	cfg, err := loadConfig("", q.Plugins, s, defaults)
 	if err != nil {
 		return err
 	}

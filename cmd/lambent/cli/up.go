@@ -13,6 +13,7 @@ import (
 	"github.com/alecthomas/kong"
 
 	"lambent/cmd/lambent/config"
+	"lambent/internal/hostinfo"
 )
 
 type upCommand struct {
@@ -36,7 +37,7 @@ Examples:
 
 // Run serves.
 func (u *upCommand) Run(ctx context.Context, s Streams, serve Serve) error {
-	cfg, err := loadConfig(u.Config, u.Plugins, s.Getenv, nil)
+	cfg, err := loadConfig(u.Config, u.Plugins, s, nil)
 	if u.PrintConfig {
 		// What is printed must be usable, so a broken one is only told of.
 		if err == nil {
@@ -110,16 +111,18 @@ const RootlessEnv = "_LAMBENT_ROOTLESS"
 
 // loadConfig makes the configuration of a command; defaults stand in for flags
 // that were not given.
-func loadConfig(file string, plugins kong.Plugins, getenv func(string) string, defaults map[string]string) (config.Config, error) {
+func loadConfig(file string, plugins kong.Plugins, s Streams, defaults map[string]string) (config.Config, error) {
 	dir, err := os.Getwd()
 	if err != nil {
 		return config.Config{}, fmt.Errorf("find the working directory: %w", err)
 	}
+	memoryMB, _ := hostinfo.Memory(hostinfo.System{})
 	src := config.Sources{
 		Place: config.Place{
-			Root: os.Geteuid() == 0 && getenv(RootlessEnv) == "", Home: getenv("HOME"), XDGData: getenv("XDG_DATA_HOME"), Dir: dir,
+			Root: os.Geteuid() == 0 && s.Getenv(RootlessEnv) == "", Home: s.Getenv("HOME"), XDGData: s.Getenv("XDG_DATA_HOME"), Dir: dir,
+			Instances: config.Instances(memoryMB),
 		},
-		FileName: file, Getenv: getenv, Flags: givenFlags(plugins),
+		FileName: file, Getenv: s.Getenv, Environ: s.Environ, Flags: givenFlags(plugins),
 	}
 	for flag, value := range defaults {
 		if _, given := src.Flags[flag]; !given {

@@ -26,10 +26,11 @@ import (
 // Config is the configuration of one server. The zero value is not valid:
 // start from Default.
 type Config struct {
-	Listen   string // host:port the API is served on
-	Data     string // folder of everything that is remembered
-	Auth     string // AuthOpen or AuthRequired
-	Insecure bool   // allows AuthOpen on an address others can reach
+	Listen   string   // host:port the API is served on
+	Data     string   // folder of everything that is remembered
+	Auth     string   // AuthOpen or AuthRequired
+	Insecure bool     // allows AuthOpen on an address others can reach
+	Hosts    []string // names, beside localhost, that requests may be for with AuthOpen
 
 	IdleTimeout    time.Duration // a container unused for this long is destroyed
 	IdleTimeoutMax time.Duration // the same for code that is used much; 0: three times IdleTimeout
@@ -44,6 +45,7 @@ type Config struct {
 	LimitInstances   int // never more on this machine; 0: as many as its memory holds
 	StrictRuntimes   bool
 	LogBytes         int64 // kept of each function's log
+	KeepExecutions   int   // records of executions, all accounts together
 	CgroupMode       string
 	LogLevel         slog.Level // of the server's own log
 	LogFormat        string     // LogText or LogJSON
@@ -73,6 +75,8 @@ type Place struct {
 	Home    string // the user's home folder, may be empty
 	XDGData string // $XDG_DATA_HOME, may be empty
 	Dir     string // what a relative data folder is below: the working directory
+
+	Instances int // what the machine is good for; 0: unknown
 }
 
 // DefaultData is the data folder of a server that was told none:
@@ -98,7 +102,7 @@ func Default(p Place) Config {
 		Region:           "us-east-1",
 		Pool:             map[lambent.Family]int{lambent.FamilyNode: 2, lambent.FamilyPython: 2, lambent.FamilyProvided: 1},
 		InstanceMemoryMB: 2048, InstanceCPUs: 2, InstanceSpares: 1,
-		LogBytes: 10 << 20, CgroupMode: CgroupAuto, LogLevel: slog.LevelInfo, LogFormat: LogText,
+		LogBytes: 10 << 20, KeepExecutions: 100_000, CgroupMode: CgroupAuto, LogLevel: slog.LevelInfo, LogFormat: LogText,
 		Roles: Roles(),
 	}
 }
@@ -109,6 +113,9 @@ const minTime = 10 * time.Millisecond
 
 // regionPattern is the shape of a region in ARNs.
 var regionPattern = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-\d$`)
+
+// hostPattern is the shape of a host name.
+var hostPattern = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$`)
 
 // Validate names every bound c breaks, each on a line of its own that says which
 // key it is and what it may be. It is pure: whether the data folder can be
@@ -136,6 +143,9 @@ func (c Config) Validate() error {
 	check(filepath.IsAbs(c.Data), "data", "%q is not an absolute path; say which folder with --data", c.Data)
 	oneOf("auth", c.Auth, AuthOpen, AuthRequired)
 	check(c.Auth != AuthRequired, "auth", "required is not there yet: this build verifies no signatures; use open, on a loopback address")
+	for _, h := range c.Hosts {
+		check(hostPattern.MatchString(h), "hosts", "%q is not a host name; write it without scheme and port, as in lambent.lan", h)
+	}
 	between("idle_timeout", c.IdleTimeout, minTime, 24*time.Hour)
 	between("idle_timeout_max", c.IdleTimeoutMax, 0, 72*time.Hour)
 	between("init_timeout", c.InitTimeout, minTime, 15*time.Minute)
@@ -149,6 +159,7 @@ func (c Config) Validate() error {
 	check(c.InstanceSpares >= 0 && c.InstanceSpares <= 16, "instance.spares", "%d is not between 0 and 16", c.InstanceSpares)
 	check(c.LimitInstances >= 0 && c.LimitInstances <= 10000, "limits.instances", "%d is not between 0 (as many as the memory holds) and 10000", c.LimitInstances)
 	check(c.LogBytes >= 64<<10 && c.LogBytes <= 1<<40, "logs.bytes_per_function", "%d is not between 65536 and 1099511627776", c.LogBytes)
+	check(c.KeepExecutions >= 1000 && c.KeepExecutions <= 2_000_000, "executions.keep", "%d is not between 1000 and 2000000", c.KeepExecutions)
 	oneOf("cgroup", c.CgroupMode, CgroupAuto, CgroupV1, CgroupV2, CgroupNone)
 	oneOf("log_format", c.LogFormat, LogText, LogJSON)
 	for _, r := range c.Roles {
@@ -169,6 +180,39 @@ func checkListen(addr string) error {
 		return fmt.Errorf("%q has no port between 0 and 65535", addr)
 	}
 	return nil
+}
+
+// Names are the host names requests may be for: Hosts, and the one listened on
+// where it is a name.
+func (c Config) Names() []string {
+	host, _, err := net.SplitHostPort(c.Listen)
+	if err != nil || host == "" || net.ParseIP(host) != nil {
+		return c.Hosts
+	}
+	return append(slices.Clone(c.Hosts), host)
+}
+
+// instanceMB is what an instance with a small idle function takes in all.
+const instanceMB = 96
+
+// Instances is how many instances a machine with so much memory is good for:
+// four fifths of it, at what a small idle one takes.
+func Instances(memoryMB int) int { return max(4, memoryMB*4/5/instanceMB) }
+
+// checkPools refuses warming pools that could never be full on a machine that
+// can run so many instances.
+func (c Config) checkPools(machine int) error {
+	limit, sum := c.LimitInstances, 0
+	if limit == 0 {
+		limit = machine
+	}
+	for _, n := range c.Pool {
+		sum += n
+	}
+	if limit == 0 || sum <= limit {
+		return nil
+	}
+	return fmt.Errorf("pool: the warming pools ask for %d instances (pool.nodejs + pool.python + pool.provided) and this machine may run %d (limits.instances, from its memory where 0): lower the pools or raise the limit", sum, limit)
 }
 
 // isLoopback reports whether only this machine can reach addr. A name other

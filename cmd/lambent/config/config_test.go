@@ -86,13 +86,15 @@ zzzzzzzzzzzzzzzzz: 1
 
 func TestFilesThatAreNoConfigurationAreRefused(t *testing.T) {
 	for name, tc := range map[string]struct{ file, want string }{
-		"not YAML":        {"a: [", "not YAML"},
-		"a list":          {"- listen", "keys with values are wanted here"},
-		"a word":          {"hello", "keys with values are wanted here"},
-		"a group's value": {"pool: 3", "keys with values are wanted here"},
-		"two documents":   {"listen: 127.0.0.1:1\n---\nlisten: 127.0.0.1:2\n", "more than one YAML document"},
-		"a key twice":     {"listen: 127.0.0.1:1\nlisten: 127.0.0.1:2\n", "line 2: listen is given twice"},
-		"a nested scalar": {"roles: [front, [pool]]", "roles takes one plain value"},
+		"not YAML":                 {"a: [", "not YAML"},
+		"a list":                   {"- listen", "keys with values are wanted here"},
+		"a word":                   {"hello", "keys with values are wanted here"},
+		"a group's value":          {"pool: 3", "keys with values are wanted here"},
+		"two documents":            {"listen: 127.0.0.1:1\n---\nlisten: 127.0.0.1:2\n", "more than one YAML document"},
+		"an empty one and another": {"---\n---\nlisten: 127.0.0.1:2\n", "more than one YAML document"},
+		"one and an empty one":     {"listen: 127.0.0.1:2\n--- # nothing\n", "more than one YAML document"},
+		"a key twice":              {"listen: 127.0.0.1:1\nlisten: 127.0.0.1:2\n", "line 2: listen is given twice"},
+		"a nested scalar":          {"roles: [front, [pool]]", "roles takes one plain value"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Load(Sources{Place: root, FileName: "l.yaml", File: []byte(tc.file)})
@@ -137,6 +139,9 @@ func TestValidateNamesEveryBoundThatIsBroken(t *testing.T) {
 		{set(func(c *Config) { c.Listen = "4566" }), `listen: "4566" is not host:port`},
 		{set(func(c *Config) { c.Listen = "127.0.0.1:99999" }), "no port between 0 and 65535"},
 		{set(func(c *Config) { c.Listen = "127.0.0.1:http" }), "no port between 0 and 65535"},
+		{set(func(c *Config) { c.Hosts = []string{"lambent.lan", "build-box"} }), ""},
+		{set(func(c *Config) { c.Hosts = []string{"http://lambent.lan:80"} }), `hosts: "http://lambent.lan:80" is not a host name`},
+		{set(func(c *Config) { c.Hosts = []string{"*"} }), `hosts: "*" is not a host name`},
 		{set(func(c *Config) { c.Data = "" }), `data: "" is not an absolute path`},
 		{set(func(c *Config) { c.Auth = AuthRequired }), "auth: required is not there yet"},
 		{set(func(c *Config) { c.Auth = "none" }), `auth: "none" is not one of open, required`},
@@ -149,6 +154,7 @@ func TestValidateNamesEveryBoundThatIsBroken(t *testing.T) {
 		{set(func(c *Config) { c.InstanceCPUs = 0 }), "instance.cpus: 0 is not between 0.1 and 1024"},
 		{set(func(c *Config) { c.LimitInstances = -1 }), "limits.instances: -1 is not between 0"},
 		{set(func(c *Config) { c.LogBytes = 1 }), "logs.bytes_per_function: 1 is not between 65536"},
+		{set(func(c *Config) { c.KeepExecutions = 10 }), "executions.keep: 10 is not between 1000 and 2000000"},
 		{set(func(c *Config) { c.CgroupMode = "v3" }), `cgroup: "v3" is not one of auto, v1, v2, none`},
 		{set(func(c *Config) { c.LogFormat = "xml" }), `log_format: "xml" is not one of text, json`},
 		{set(func(c *Config) { c.Roles = []string{"front"} }), "roles: pool is missing"},
@@ -171,6 +177,57 @@ func TestValidateNamesEveryBoundThatIsBroken(t *testing.T) {
 	}
 }
 
+func TestAMisspeltVariableIsAnErrorThatNamesTheNearest(t *testing.T) {
+	load := func(environ ...string) error {
+		_, err := Load(Sources{Place: root, Getenv: environment(environ...), Environ: environ})
+		return err
+	}
+	for variable, want := range map[string]string{
+		"LAMBENT_IDEL_TIMEOUT=1m":  "LAMBENT_IDEL_TIMEOUT: there is no such setting in the environment; did you mean LAMBENT_IDLE_TIMEOUT?",
+		"LAMBENT_NODEJS=3":         "did you mean LAMBENT_POOL_NODEJS?",
+		"LAMBENT_ZZZZZZZZZZZZZZ=1": "lambent up --print-config lists all",
+	} {
+		if err := load(variable); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want an error with %q", variable, err, want)
+		}
+	}
+	if err := load("LAMBENT_IDLE_TIMEOUT=1m", "LAMBENT_GONE=", "_LAMBENT_ENTERED=1", "PATH=/bin", "LAMBENT_SERVICE_HOST=10.0.0.1",
+		"LAMBENT_SERVICE_PORT_HTTP=80", "LAMBENT_PORT=tcp://10.0.0.1:80", "LAMBENT_PORT_80_TCP_ADDR=10.0.0.1"); err != nil {
+		t.Errorf("settings, and variables of others: %v", err)
+	}
+}
+
+func TestPoolsThatCouldNeverBeFullAreRefused(t *testing.T) {
+	for _, tc := range []struct {
+		flags   map[string]string
+		machine int
+		ok      bool
+	}{
+		{nil, 5, true},
+		{nil, 4, false},
+		{nil, 0, true}, // nobody knows
+		{map[string]string{"limits-instances": "4"}, 0, false},
+		{map[string]string{"limits-instances": "5"}, 4, true},
+		{map[string]string{"pool-nodejs": "1000"}, 200, false},
+	} {
+		place := root
+		place.Instances = tc.machine
+		_, err := Load(Sources{Place: place, Flags: tc.flags})
+		if (err == nil) != tc.ok {
+			t.Errorf("%v on a machine good for %d: %v, want ok %v", tc.flags, tc.machine, err, tc.ok)
+		}
+	}
+}
+
+func TestTheNameListenedOnIsOneOfTheNames(t *testing.T) {
+	for listen, want := range map[string]string{"127.0.0.1:1": "a.lan", "[::]:1": "a.lan", ":1": "a.lan", "build-box:1": "a.lan build-box"} {
+		c := Config{Listen: listen, Hosts: []string{"a.lan"}}
+		if got := strings.Join(c.Names(), " "); got != want {
+			t.Errorf("listening on %s: Names = %q, want %q", listen, got, want)
+		}
+	}
+}
+
 func TestPrintedConfigurationReadsBackTheSame(t *testing.T) {
 	odd := Default(root)
 	odd.Data = "/srv/my data: #1"
@@ -178,6 +235,7 @@ func TestPrintedConfigurationReadsBackTheSame(t *testing.T) {
 	odd.InstanceCPUs = 0.5
 	odd.LogLevel = slog.LevelDebug
 	odd.StrictRuntimes = true
+	odd.Hosts = []string{"lambent.lan", "build-box"}
 	odd.Pool[lambent.FamilyProvided] = 0
 	for _, c := range []Config{Default(root), odd} {
 		text := c.Print()
@@ -208,10 +266,10 @@ func TestTheDocumentedConfigurationIsTheDefault(t *testing.T) {
 
 func TestEveryKeyCanComeFromTheEnvironmentAndTheCommandLine(t *testing.T) {
 	values := map[string]string{
-		"listen": "127.0.0.1:9", "data": "/d", "auth": "open", "insecure": "true", "idle_timeout": "1s", "init_timeout": "2s", "idle_timeout_max": "9s",
+		"listen": "127.0.0.1:9", "data": "/d", "auth": "open", "insecure": "true", "hosts": "a.lan,b", "idle_timeout": "1s", "init_timeout": "2s", "idle_timeout_max": "9s",
 		"drain_timeout": "3s", "region": "eu-west-1", "pool.nodejs": "3", "pool.python": "4", "pool.provided": "5",
 		"instance.memory": "512", "instance.cpus": "1.5", "instance.spares": "2", "limits.instances": "6", "strict_runtimes": "true",
-		"logs.bytes_per_function": "100000", "cgroup": "none", "log_level": "error", "log_format": "json", "roles": "source,host,pool,front",
+		"logs.bytes_per_function": "100000", "executions.keep": "5000", "cgroup": "none", "log_level": "error", "log_format": "json", "roles": "source,host,pool,front",
 	}
 	for _, k := range Keys() {
 		value, ok := values[k.Name]

@@ -23,9 +23,11 @@ type Key struct {
 // KindBool is the Kind of a key that is true or false.
 const KindBool = "BOOL"
 
+const envPrefix = "LAMBENT_"
+
 // Env is the key's environment variable: LAMBENT_POOL_NODEJS.
 func (k Key) Env() string {
-	return "LAMBENT_" + strings.ToUpper(strings.ReplaceAll(k.Name, ".", "_"))
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(k.Name, ".", "_"))
 }
 
 // Flag is the key's name on the command line, without dashes: pool-nodejs.
@@ -44,6 +46,8 @@ func Keys() []Key {
 			func(c *Config) *string { return &c.Auth }),
 		boolean("insecure", "Serve other machines with auth: open. Whoever reaches the address may run code here.",
 			func(c *Config) *bool { return &c.Insecure }),
+		list("hosts", "Host names, separated by commas, that requests may be for with auth: open, beside localhost and IP addresses; web pages of these names may ask, too.",
+			func(c *Config) *[]string { return &c.Hosts }),
 		duration("idle_timeout", "A container unused for this long is destroyed, and its instance when nothing else is in it.",
 			func(c *Config) *time.Duration { return &c.IdleTimeout }),
 		duration("idle_timeout_max", "The same for code that is used much: twice the time for what was used 16 times within it, three times for 64. 0: no bound but that.",
@@ -74,6 +78,8 @@ func Keys() []Key {
 			func(c *Config) *bool { return &c.StrictRuntimes }),
 		number("logs.bytes_per_function", "BYTES", "How much of each function's log is kept; the oldest goes first.",
 			func(c *Config) int { return int(c.LogBytes) }, func(c *Config, n int) { c.LogBytes = int64(n) }),
+		number("executions.keep", "COUNT", "Records of executions that are kept, all accounts together; the oldest go first. A million takes 150 MB of disk and 25 MB of memory.",
+			func(c *Config) int { return c.KeepExecutions }, func(c *Config, n int) { c.KeepExecutions = n }),
 		text("cgroup", "MODE", "Which control groups bound the instances: auto, v1, v2 or none. With none no limit on memory or CPU is kept.",
 			func(c *Config) *string { return &c.CgroupMode }),
 		Key{Name: "log_level", Kind: "LEVEL", Help: "What the server logs: debug, info, warn or error.",
@@ -81,9 +87,8 @@ func Keys() []Key {
 			set: setLevel},
 		text("log_format", "FORMAT", "How the server logs: text or json.",
 			func(c *Config) *string { return &c.LogFormat }),
-		Key{Name: "roles", Kind: "LIST", Help: "What this server does, separated by commas. This build does all of it in one process.",
-			get: func(c *Config) string { return strings.Join(c.Roles, ",") },
-			set: setRoles},
+		list("roles", "What this server does, separated by commas. This build does all of it in one process.",
+			func(c *Config) *[]string { return &c.Roles }),
 	)
 }
 
@@ -97,14 +102,18 @@ func setLevel(c *Config, s string) error {
 	return nil
 }
 
-func setRoles(c *Config, s string) error {
-	c.Roles = nil
-	for r := range strings.SplitSeq(s, ",") {
-		if r = strings.TrimSpace(r); r != "" {
-			c.Roles = append(c.Roles, r)
-		}
-	}
-	return nil
+func list(name, help string, field func(*Config) *[]string) Key {
+	return Key{Name: name, Kind: "LIST", Help: help,
+		get: func(c *Config) string { return strings.Join(*field(c), ",") },
+		set: func(c *Config, s string) error {
+			*field(c) = nil
+			for part := range strings.SplitSeq(s, ",") {
+				if part = strings.TrimSpace(part); part != "" {
+					*field(c) = append(*field(c), part)
+				}
+			}
+			return nil
+		}}
 }
 
 func text(name, kind, help string, field func(*Config) *string) Key {

@@ -1,10 +1,12 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -18,6 +20,7 @@ type Sources struct {
 	FileName string // for errors
 	File     []byte // YAML; may be empty
 	Getenv   func(string) string
+	Environ  []string          // NAME=VALUE, to find misspelt names in; may be nil
 	Flags    map[string]string // by Key.Flag; only those that were given
 }
 
@@ -49,13 +52,43 @@ func Load(s Sources) (Config, error) {
 			set("--"+k.Flag(), v)
 		}
 	}
+	problems = append(problems, unknownVariables(s.Environ)...)
 	if c.Data != "" && !filepath.IsAbs(c.Data) && s.Place.Dir != "" {
 		c.Data = filepath.Join(s.Place.Dir, c.Data)
 	}
 	if err := c.Validate(); err != nil {
 		problems = append(problems, err)
+	} else if err := c.checkPools(s.Place.Instances); err != nil {
+		problems = append(problems, err)
 	}
 	return c, errors.Join(problems...)
+}
+
+// ofOthers are variables that start as lambent's do and are not meant for it:
+// Kubernetes and Docker tell every container of a service named lambent so.
+var ofOthers = regexp.MustCompile(`^LAMBENT_(SERVICE_(HOST|PORT(_.+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_.+)?)?)$`)
+
+// unknownVariables refuses LAMBENT_… variables that are no key's: a setting
+// that was misspelt would else be the default, unnoticed.
+func unknownVariables(environ []string) (problems []error) {
+	byEnv, names := map[string]bool{}, []string{}
+	for _, k := range Keys() {
+		byEnv[k.Env()] = true
+		names = append(names, k.Name)
+	}
+	for _, pair := range environ {
+		name, value, _ := strings.Cut(pair, "=")
+		rest, ok := strings.CutPrefix(name, envPrefix)
+		if !ok || value == "" || byEnv[name] || ofOthers.MatchString(name) {
+			continue
+		}
+		hint := "lambent up --print-config lists all"
+		if best, ok := Nearest(strings.ToLower(rest), names); ok {
+			hint = "did you mean " + Key{Name: best}.Env() + "?"
+		}
+		problems = append(problems, fmt.Errorf("%s: there is no such setting in the environment; %s", name, hint))
+	}
+	return problems
 }
 
 // value is one scalar of a file.
@@ -68,6 +101,9 @@ type value struct {
 // error, all of them at once; the others are returned nevertheless.
 func readFile(data []byte) (map[string]value, error) {
 	values := map[string]value{}
+	if secondDocument(data) {
+		return values, errSecondDocument
+	}
 	file, err := parser.ParseBytes(data, 0, parser.AllowDuplicateMapKey()) // read tells of those with the others
 	if err != nil {
 		return values, fmt.Errorf("not YAML: %w", err)
@@ -85,11 +121,30 @@ func readFile(data []byte) (map[string]value, error) {
 			continue
 		}
 		if docs++; docs > 1 {
-			return values, errors.New("more than one YAML document; a configuration is one")
+			return values, errSecondDocument
 		}
 		r.read("", doc.Body)
 	}
 	return values, errors.Join(r.problems...)
+}
+
+var errSecondDocument = errors.New("more than one YAML document; a configuration is one")
+
+// secondDocument reports whether a document starts after another, be it empty:
+// the parser passes over what follows an empty one.
+func secondDocument(data []byte) bool {
+	begun := false
+	for line := range bytes.Lines(data) {
+		line = bytes.TrimRight(line, "\r\n")
+		separator := bytes.HasPrefix(line, []byte("---")) && (len(line) == 3 || line[3] == ' ' || line[3] == '\t')
+		switch text := bytes.TrimSpace(line); {
+		case separator && begun:
+			return true
+		case separator, len(text) > 0 && text[0] != '#' && text[0] != '%':
+			begun = true
+		}
+	}
+	return false
 }
 
 type fileReader struct {

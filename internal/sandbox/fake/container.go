@@ -34,6 +34,8 @@ type container struct {
 	lastPID int
 	// +checklocks:mu
 	releasing bool
+	// +checklocks:mu
+	memory int64 // as set from outside
 }
 
 // firstPID is that of the process every container has: as in a real one, the
@@ -153,6 +155,17 @@ func (c *container) Exec(ctx context.Context, cmd sandbox.Command) (sandbox.Proc
 	c.i.d.alive.processes.Add(1)
 	c.work.Go(func() { p.run(program) })
 	return p, nil
+}
+
+// usesMemory is what the container uses, in bytes; not ok where it is over.
+func (c *container) usesMemory() (bytes int64, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	bytes = c.memory
+	for _, p := range c.processes {
+		bytes += p.memory.Load()
+	}
+	return bytes, c.state == running
 }
 
 // kill ends all processes and takes no more. It does not wait for programs to

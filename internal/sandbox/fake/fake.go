@@ -7,7 +7,7 @@
 //
 //   - Options and Fault script it: slow starts, calls that fail, instances that
 //     die in the middle of a call;
-//   - Kill, OutOfMemory and SetUsage do from outside what a machine may do;
+//   - Kill, OutOfMemory, SetUsage and SetContainerMemory do from outside what a machine may do;
 //   - Alive and Calls tell what is left and what was asked for.
 //
 // It is strict where a real driver can only hope: an instance id that was used
@@ -62,7 +62,7 @@ type Options struct {
 
 // DefaultCapabilities are those of a driver whose options name none.
 func DefaultCapabilities() sandbox.Capabilities {
-	return sandbox.Capabilities{Isolation: "none (fake)", MemoryLimits: true, CPULimits: true}
+	return sandbox.Capabilities{Isolation: "none (fake)", MemoryLimits: true, CPULimits: true, ContainerMemory: true}
 }
 
 // Program stands for an executable. Its result is the exit status, unless
@@ -262,6 +262,27 @@ func (d *Driver) SetUsage(id lambent.InstanceID, u sandbox.Usage) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	i.usage = u
+	return nil
+}
+
+// SetContainerMemory sets what ContainerMemory answers for a container. What
+// Guest.UseMemory took comes on top.
+func (d *Driver) SetContainerMemory(id lambent.InstanceID, container lambent.ContainerID, bytes int64) error {
+	const op = "set the memory of container"
+	i, err := d.find(op, id)
+	if err != nil {
+		return err
+	}
+	i.mu.Lock()
+	c := i.containers[container]
+	i.mu.Unlock()
+	if c == nil {
+		return &lambent.Error{Op: op, Resource: string(container), Kind: lambent.KindNotFound,
+			Err: fmt.Errorf("there is none of this id in instance %s", id)}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.memory = bytes
 	return nil
 }
 

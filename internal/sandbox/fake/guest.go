@@ -34,7 +34,7 @@ func (g *Guest) Raise(signal int) (code int) {
 	return 0
 }
 
-// UseMemory takes bytes of the instance's memory until the process ends. Over
+// UseMemory takes bytes of the container's and the instance's memory until the process ends. Over
 // the instance's limit, the whole instance dies: ctx ends then.
 func (g *Guest) UseMemory(bytes int64) {
 	g.process.memory.Add(bytes)

@@ -156,6 +156,34 @@ func (i *instance) Usage() (sandbox.Usage, error) {
 	return u, nil
 }
 
+// ContainerMemory implements sandbox.Instance.
+func (i *instance) ContainerMemory(ctx context.Context) (map[lambent.ContainerID]int64, error) {
+	call := Call{Op: OpContainerMemory, Instance: i.id}
+	if err := i.isRunning(call); err != nil {
+		return nil, err
+	}
+	if err := i.d.enter(ctx, call, i.die); err != nil {
+		return nil, err
+	}
+	if !i.d.opts.Capabilities.ContainerMemory {
+		return nil, call.failed(lambent.KindUnavailable, errors.New("this driver does not have the capability ContainerMemory"))
+	}
+	i.mu.Lock()
+	if err := i.require(call); err != nil {
+		i.mu.Unlock()
+		return nil, err
+	}
+	containers := maps.Clone(i.containers)
+	i.mu.Unlock()
+	told := make(map[lambent.ContainerID]int64, len(containers))
+	for id, c := range containers {
+		if bytes, ok := c.usesMemory(); ok {
+			told[id] = bytes
+		}
+	}
+	return told, nil
+}
+
 // useMemory takes bytes, or gives them back where negative. Over the limit the
 // instance dies.
 func (i *instance) useMemory(bytes int64) {

@@ -23,6 +23,7 @@ const (
 	OpExec             Op = "exec"
 	OpSetLimits        Op = "set limits"
 	OpUsage            Op = "usage"
+	OpContainerMemory  Op = "container memory"
 	OpDestroyContainer Op = "destroy container"
 	OpDestroy          Op = "destroy instance"
 	OpClose            Op = "close driver"

@@ -113,6 +113,15 @@ func obey(g *fake.Guest, words []string) (string, error) {
 			return "", err
 		}
 		return "", g.WriteFile(words[1], make([]byte, n<<20))
+	case "spin", "breed", "defy": // a fake has but one process, which answers
+		return "", nil
+	case "hold":
+		n, err := strconv.ParseInt(words[1], 10, 64)
+		if err != nil {
+			return "", err
+		}
+		g.UseMemory(n << 20)
+		return "", nil
 	case "eat":
 		n, err := strconv.ParseInt(words[1], 10, 64)
 		if err != nil {

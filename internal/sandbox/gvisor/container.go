@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,6 +37,8 @@ type guest struct {
 	work sync.WaitGroup // attachments, process starts
 
 	mu sync.Mutex
+	// +checklocks:mu
+	started bool // its first process runs
 	// +checklocks:mu
 	doomed bool
 	// +checklocks:mu
@@ -155,6 +158,9 @@ func (g *guest) start(spec sandbox.ContainerSpec) error {
 	if err := g.box.Start(g.conf); err != nil {
 		return failedStart("start container in sandbox", err, g.dir)
 	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.started = true
 	return nil
 }
 
@@ -321,6 +327,30 @@ func (i *instance) diesWithin(limit time.Duration) bool {
 	}
 }
 
+// removeStrayLocks removes lock files of containers that are gone. gVisor looks
+// at all containers of a sandbox when it starts or destroys one, and locks each
+// meanwhile: where two do so at once, one makes a file anew that the other has
+// just removed for good.
+func (i *instance) removeStrayLocks() error {
+	suffix := "_sandbox:" + string(i.id) + ".lock"
+	locks, err := filepath.Glob(filepath.Join(stateDir(i.driver.opts.Dir), "*"+suffix)) // no id has a special character
+	if err != nil {
+		return fmt.Errorf("look for lock files: %w", err)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	for _, path := range locks {
+		id := strings.TrimSuffix(filepath.Base(path), suffix)
+		if i.containers[lambent.ContainerID(id)] != nil || id == string(i.id) {
+			continue
+		}
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("remove lock file: %w", err)
+		}
+	}
+	return nil
+}
+
 // release ends all processes and removes all that start and Attach made.
 func (g *guest) release() error {
 	g.work.Wait()
@@ -335,6 +365,7 @@ func (g *guest) release() error {
 	i.mu.Lock()
 	delete(i.containers, g.id)
 	i.mu.Unlock()
+	errs = append(errs, i.removeStrayLocks())
 	if err := errors.Join(errs...); err != nil {
 		return &lambent.Error{Op: "release container", Resource: string(g.id), Kind: lambent.KindInternal, Err: err}
 	}

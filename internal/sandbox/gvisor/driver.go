@@ -153,10 +153,11 @@ func (d *Driver) makeFolders(init []byte) error {
 
 func (d *Driver) capabilities() sandbox.Capabilities {
 	c := sandbox.Capabilities{
-		Isolation:    "gVisor (systrap)",
-		MemoryLimits: d.tree.Has(cgroup.Memory),
-		CPULimits:    d.tree.Has(cgroup.CPU),
-		Weaker:       d.tree.Weaker(),
+		Isolation:       "gVisor (systrap)",
+		MemoryLimits:    d.tree.Has(cgroup.Memory),
+		CPULimits:       d.tree.Has(cgroup.CPU),
+		ContainerMemory: true, // gVisor's own kernel counts it, whatever the host has
+		Weaker:          d.tree.Weaker(),
 	}
 	if !stdioDetached() {
 		c.Weaker = append(c.Weaker, "gVisor's processes hold this program's standard input and output open; have main call gvisor.DetachStdio")

@@ -41,6 +41,7 @@ type instance struct {
 	group    *cgroup.Group
 	root     *container.Container
 	box      *gsandbox.Sandbox // its methods used here may be called at once
+	meter    *meter            // asks the sandbox for its containers' memory
 	pid      int
 	pidfd    *os.File // of the sandbox's process
 	lifeline *os.File // its end is the sandbox's end
@@ -129,6 +130,9 @@ func (i *instance) boot(limits sandbox.Limits) error {
 	if i.starving != nil {
 		i.driver.work.Add(1)
 		go i.starve()
+	}
+	if i.meter, err = openMeter(i.box.GetControlSocketPath()); err != nil {
+		return failedStart("make sandbox", err, i.dir)
 	}
 	if err := i.root.Start(conf); err != nil {
 		return failedStart("start sandbox", err, i.dir)
@@ -369,10 +373,13 @@ func (i *instance) release(ctx context.Context) error {
 		errs = append(errs, g.Destroy(ctx))
 	}
 	if i.root != nil {
-		errs = append(errs, destroyContainer(i.root))
+		errs = append(errs, destroyContainer(i.root), i.removeStrayLocks())
 	}
 	if i.starving != nil {
 		errs = append(errs, i.starving.Close())
+	}
+	if i.meter != nil {
+		errs = append(errs, i.meter.close())
 	}
 	if i.group != nil {
 		errs = append(errs, i.group.Kill(ctx), i.group.Remove(ctx))

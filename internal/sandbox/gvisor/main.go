@@ -54,6 +54,7 @@ func Main() {
 	default:
 		return
 	}
+	registerLedger()
 	maincli.Main() // ends the process
 	os.Exit(0)
 }

@@ -17,6 +17,15 @@ import (
 // owner of the container may cover.
 const initPath = sandbox.InitPath
 
+// groupPath is where a container has the group that gVisor's kernel counts its
+// memory by. The kernel keeps one only for a container that mounts it; code of
+// a function cannot enter ownDir, and finds every program as on a machine
+// without groups.
+const (
+	ownDir    = "/lambent/own"
+	groupPath = ownDir + "/cgroup"
+)
+
 // systemFolders are those of the host that hold programs and libraries. On a
 // host with a merged /usr all but the first are links into it.
 var systemFolders = [...]string{"usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32"}
@@ -59,6 +68,9 @@ func buildBase(base, host string, init []byte, extra []string) error {
 		return fmt.Errorf("make root file system: %w", err)
 	}
 	if err := os.Chmod(filepath.Join(base, "tmp"), 0o777|os.ModeSticky); err != nil {
+		return fmt.Errorf("make root file system: %w", err)
+	}
+	if err := os.MkdirAll(filepath.Join(base, groupPath), 0o700); err != nil {
 		return fmt.Errorf("make root file system: %w", err)
 	}
 	if err := os.WriteFile(filepath.Join(base, initPath), init, 0o555); err != nil {

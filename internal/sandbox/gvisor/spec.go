@@ -26,15 +26,22 @@ const (
 // reaps.
 var pause = [...]string{initPath, "pause"}
 
+// containerProcesses is how many processes and threads a container may have. As
+// AWS's.
+const containerProcesses = 1024
+
 // rlimits of every process. gVisor takes those of the instance's own root for
 // all processes started by Exec, in any container; so they are the same
-// everywhere. As AWS's for open files, processes and threads (1,024 each).
+// everywhere. As AWS's for open files (1,024). That of processes counts all of
+// one user's, in all containers together, so that one container could take what
+// the others need: it is out of the way, and each container has a bound of its
+// own, containerProcesses.
 func rlimits() []specs.POSIXRlimit {
 	limit := func(kind string, n uint64) specs.POSIXRlimit {
 		return specs.POSIXRlimit{Type: "RLIMIT_" + kind, Hard: n, Soft: n}
 	}
 	return []specs.POSIXRlimit{
-		limit("NOFILE", 1024), limit("NPROC", 1024), limit("CORE", 0), limit("STACK", 8<<20), limit("MEMLOCK", 64<<10),
+		limit("NOFILE", 1024), limit("NPROC", 1<<16), limit("CORE", 0), limit("STACK", 8<<20), limit("MEMLOCK", 64<<10),
 	}
 }
 
@@ -50,7 +57,10 @@ func rootSpec(root string) *specs.Spec {
 func containerSpec(root, empty, id string) *specs.Spec {
 	s := baseSpec(root)
 	s.Annotations = map[string]string{annotationKind: "container", annotationSandbox: id}
-	s.Mounts = append(s.Mounts, specs.Mount{Destination: "/tmp", Type: "bind", Source: empty, Options: []string{"rw"}})
+	s.Mounts = append(s.Mounts,
+		specs.Mount{Destination: "/tmp", Type: "bind", Source: empty, Options: []string{"rw"}},
+		specs.Mount{Destination: groupPath, Type: "cgroup", Source: "cgroup", Options: []string{"ro", "nosuid", "nodev", "noexec"}})
+	s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.CgroupNamespace})
 	return s
 }
 
@@ -140,10 +150,12 @@ func newConfig(opts *Options, dir string, ephemeralMB int) (*config.Config, erro
 		"network":                   "none", // a namespace with nothing in it; loopback is gVisor's own
 		// The server keeps the groups, and Main joins them.
 		"ignore-cgroups": "true",
-		"host-settings":  "ignore", // advice for the machine's owner: lambent doctor's business
-		"overlay2":       "none",
-		"log":            filepath.Join(dir, gvisorLog),
-		"panic-log":      filepath.Join(dir, gvisorLog),
+		// Each container is a group of gVisor's own kernel: see groupPath.
+		"in-sandbox-cgroup": "v2",
+		"host-settings":     "ignore", // advice for the machine's owner: lambent doctor's business
+		"overlay2":          "none",
+		"log":               filepath.Join(dir, gvisorLog),
+		"panic-log":         filepath.Join(dir, gvisorLog),
 		// Spelled out since they are walls, though they are the defaults.
 		"host-uds":                "none",
 		"host-fifo":               "none",

@@ -35,6 +35,10 @@ const (
 	//	write PATH TEXT    makes or replaces a file
 	//	fill PATH N        writes a file of N MiB; the error's text is strerror's
 	//	eat N              holds N MiB of memory for a moment
+	//	hold N             a grandchild takes N MiB of memory and keeps them
+	//	spin               a child computes for ever
+	//	breed              a child starts processes for ever, one after the other
+	//	defy               a child ignores every signal that can be ignored
 	//	exit N             exits with that status, without an answer
 	//
 	// At the end of its input it exits with 0.
@@ -83,6 +87,10 @@ while read -r verb a b <&3; do
 	write) out=$( { printf '%s\n' "$b" >"$a"; } 2>&1 ); say $? "$out" ;;
 	fill) out=$(dd if=/dev/zero of="$a" bs=1M count="$b" 2>&1); status=$?; say $status "$(echo "$out" | head -n 1)" ;;
 	eat) head -c "${a}M" /dev/zero | tail -c "${a}M" >/dev/null; say $? ;;
+	hold) ( { head -c "${a}M" /dev/zero; exec sleep 1000000; } | tail -c "${a}M" >/dev/null ) 3>&- & say $? ;;
+	spin) ( while :; do :; done ) 3>&- & say $? ;;
+	breed) ( while :; do /bin/true; done ) 3>&- & say $? ;;
+	defy) ( trap '' HUP INT QUIT TERM USR1 USR2 PIPE ALRM; while :; do sleep 1000000; done ) 3>&- & say $? ;;
 	exit) exit "$a" ;;
 	*) say 1 "no such command: $verb" ;;
 	esac

@@ -43,6 +43,10 @@ func cases() []scenario {
 		{"the death of one instance leaves the others", deathAlone},
 		{"limits change under load", limits},
 		{"memory over the limit is ended by the machine", memory},
+		{"the memory of a container is its own, its grandchildren's too", containerMemory},
+		{"the memory of containers is told whatever a sibling does", containerMemoryUnderLoad},
+		{"the memory of a dead instance's containers is not told", containerMemoryOfTheDead},
+		{"ten containers come and go five times beside one that stays", comeAndGo},
 		{"a start given up leaves nothing", startGivenUp},
 		{"nothing is started for a context that has ended", contextEnded},
 		{"eight instances start at once", startsAtOnce},
@@ -468,6 +472,7 @@ func memory(r *rig) {
 }
 
 func startGivenUp(r *rig) {
+	r.late = true
 	for _, after := range []time.Duration{0, 1, 2, 5, 10, 20, 40, 80} {
 		ctx, cancel := context.WithTimeout(r.bounded(), after*time.Millisecond)
 		i, err := r.driver.Start(ctx, r.spec())

@@ -83,6 +83,7 @@ type rig struct {
 	*testing.T
 	driver sandbox.Driver
 	opts   Options
+	late   bool // something is taken back that nobody waits for
 
 	mu sync.Mutex
 	// +checklocks:mu
@@ -113,7 +114,12 @@ func (r *rig) finish() {
 		}
 	}
 	if r.opts.Left != nil {
-		if left := r.opts.Left(r.T, r.driver); left != "" {
+		left := r.opts.Left(r.T, r.driver)
+		for r.late && left != "" && ctx.Err() == nil {
+			time.Sleep(10 * time.Millisecond)
+			left = r.opts.Left(r.T, r.driver)
+		}
+		if left != "" {
 			r.Errorf("left behind: %s", left)
 		}
 	}

@@ -1,0 +1,178 @@
+package gvisor
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"gvisor.dev/gvisor/pkg/context"
+	"gvisor.dev/gvisor/pkg/errors/linuxerr"
+	"gvisor.dev/gvisor/pkg/fd"
+	"gvisor.dev/gvisor/pkg/sentry/kernel"
+	"gvisor.dev/gvisor/pkg/sentry/pgalloc"
+	"gvisor.dev/gvisor/pkg/sentry/seccheck"
+	pb "gvisor.dev/gvisor/pkg/sentry/seccheck/points/points_go_proto"
+	"gvisor.dev/gvisor/pkg/sentry/usage"
+)
+
+// ledger runs within a sandbox, as a part of gVisor's kernel: it tells what that
+// has counted for each container, and bounds each container's processes. gVisor
+// takes such parts as sinks of its trace points; this one wants a single point,
+// clone, which comes with the kernel and can be refused. What the ledger knows it
+// tells as its name, for that is what gVisor asks its sinks for. No code of the
+// sandbox's containers runs in it, and none can reach it.
+type ledger struct {
+	seccheck.SinkDefaults
+	kernel atomic.Pointer[kernel.Kernel] // nil before the first process
+}
+
+// ledgerName is what the ledger is created by, ledgerEmpty what it says before
+// the sandbox's first process has come to its first thread, some milliseconds
+// after its start.
+const (
+	ledgerName  = "lambent-ledger"
+	ledgerEmpty = "?"
+)
+
+// ledgerSession creates the ledger in a sandbox.
+func ledgerSession() seccheck.SessionConfig {
+	return seccheck.SessionConfig{
+		Name:   seccheck.DefaultSessionName,
+		Points: []seccheck.PointConfig{{Name: "sentry/clone"}},
+		Sinks:  []seccheck.SinkConfig{{Name: ledgerName}},
+	}
+}
+
+// registerLedger makes the ledger known to gVisor in the process that becomes a
+// sandbox.
+func registerLedger() {
+	seccheck.RegisterSink(seccheck.SinkDesc{
+		Name: ledgerName,
+		New:  func(map[string]any, *fd.FD) (seccheck.Sink, error) { return &ledger{}, nil },
+	})
+}
+
+// Clone implements seccheck.Sink: it is called when a process or thread has been
+// made and does not run yet, and refuses those over containerProcesses. (A
+// group's pids.max would do the same, but gVisor cannot write it from here while
+// groups are bounds of delegation.)
+func (l *ledger) Clone(ctx context.Context, _ seccheck.FieldSet, _ *pb.CloneInfo) error {
+	k := kernel.KernelFromContext(ctx)
+	l.kernel.CompareAndSwap(nil, k)
+	group := kernel.TaskFromContext(ctx).Cgroup2()
+	if group == k.Cgroup2FS().RootCgroup() { // the instance's own root
+		return nil
+	}
+	text, err := group.ReadControl(k.SupervisorContext(), "pids.current")
+	if err != nil {
+		return linuxerr.EAGAIN // none without a bound
+	}
+	if n, err := strconv.Atoi(strings.TrimSpace(text)); err != nil || n > containerProcesses {
+		return linuxerr.EAGAIN
+	}
+	return nil
+}
+
+// processCost is what the sandbox spends on a process, in bytes, beside the
+// process's own pages: 80 KiB of its heap and 200 KiB of the host's kernel,
+// measured over 400 of them. The instance's bound counts it, so a container with
+// many small processes has to be seen before it gets there.
+const processCost = 280 << 10
+
+// Name implements seccheck.Sink: the memory of every container in which a
+// process runs, as formatLedger writes it.
+func (l *ledger) Name() string {
+	k := l.kernel.Load()
+	if k == nil {
+		return ledgerEmpty
+	}
+	if err := l.update(k.MemoryFile()); err != nil {
+		return formatLedger(nil, err)
+	}
+	memory, groups := map[string]int64{}, map[string]uint32{}
+	for _, tg := range k.TaskSet().Root.ThreadGroups() {
+		leader := tg.Leader()
+		container := leader.ContainerID()
+		memory[container] += processCost
+		// One that has ended is in no group any more.
+		if id := pgalloc.MemoryCgroupIDFromContext(leader); id != 0 {
+			groups[container] = id
+		}
+	}
+	for container, id := range groups {
+		s, _ := usage.MemoryAccounting.CopyPerCg(id)
+		// Not Mapped: files of the host, which all containers share.
+		memory[container] += int64(s.System + s.Anonymous + s.PageCache + s.Tmpfs + s.Ramdiskfs)
+	}
+	for container := range memory {
+		if groups[container] == 0 {
+			delete(memory, container) // all of it has ended
+		}
+	}
+	return formatLedger(memory, nil)
+}
+
+// unbooked is how much memory in use (bytes) may be in nobody's account when the
+// ledger tells: to find out whose it is takes long.
+const unbooked = 1 << 20
+
+// update brings the accounts up to date. What is given back is booked at once;
+// what the host has given, gVisor learns only by asking for every page that it
+// might have given. As it is called here it does so no oftener than takes an
+// eighth of a CPU, however scattered those pages are.
+func (l *ledger) update(mf *pgalloc.MemoryFile) error {
+	used, err := mf.TotalUsage()
+	if err != nil {
+		return err
+	}
+	booked, total := usage.MemoryAccounting.Copy()
+	total -= booked.Mapped
+	if used < total+unbooked {
+		return nil
+	}
+	return mf.UpdateUsage(nil)
+}
+
+// formatLedger writes "ID BYTES ID BYTES …", or "!" and the failure.
+func formatLedger(memory map[string]int64, err error) string {
+	if err != nil {
+		return "!" + err.Error()
+	}
+	words := make([]string, 0, 2*len(memory))
+	for id, n := range memory {
+		words = append(words, id, strconv.FormatInt(n, 10))
+	}
+	return strings.Join(words, " ")
+}
+
+// errEarly is ledgerEmpty.
+var errEarly = errors.New("no process has started in the sandbox yet")
+
+// parseLedger reads what formatLedger has written. A sandbox that code has
+// broken into could write anything else.
+func parseLedger(text string) (map[string]int64, error) {
+	if text == ledgerEmpty {
+		return nil, errEarly
+	}
+	if why, failed := strings.CutPrefix(text, "!"); failed {
+		return nil, fmt.Errorf("the sandbox cannot tell: %.200q", why)
+	}
+	words := strings.Fields(text)
+	if len(words)%2 != 0 {
+		return nil, fmt.Errorf("the sandbox told of %d words, want pairs", len(words))
+	}
+	memory := make(map[string]int64, len(words)/2)
+	for n := 0; n < len(words); n += 2 {
+		bytes, err := strconv.ParseInt(words[n+1], 10, 64)
+		if err != nil || bytes < 0 {
+			return nil, fmt.Errorf("the sandbox gave %.40q as the memory of container %.40q", words[n+1], words[n])
+		}
+		if _, twice := memory[words[n]]; twice {
+			return nil, fmt.Errorf("the sandbox told of container %.40q twice", words[n])
+		}
+		memory[words[n]] = bytes
+	}
+	return memory, nil
+}

@@ -1,0 +1,157 @@
+package gvisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/control/client"
+	"gvisor.dev/gvisor/pkg/sentry/seccheck"
+	"gvisor.dev/gvisor/pkg/urpc"
+	"gvisor.dev/gvisor/runsc/boot"
+
+	"lambent"
+)
+
+// memoryTimeout bounds the wait for a sandbox to say what its containers use,
+// whatever the caller's context allows. It takes a fraction of a millisecond;
+// in one that is held by its own CPU limit while all its code wants to run, some
+// tenths of a second.
+const memoryTimeout = 2 * time.Second
+
+// meter asks a sandbox's ledger. Its connection is made when the sandbox is, and
+// stays: nothing that runs there later can keep it from being made. There is
+// one question at a time, and it is asked to its end, whoever has waited: a
+// sandbox that is stuck holds one goroutine, until it is killed.
+type meter struct {
+	conn *urpc.Client
+	turn chan struct{} // holds one: taken by the question under way
+}
+
+// openMeter creates the ledger in a sandbox that has not started yet.
+func openMeter(socket string) (*meter, error) {
+	conn, err := client.ConnectTo(socket)
+	if err != nil {
+		return nil, fmt.Errorf("connect to sandbox: %w", err)
+	}
+	args := boot.CreateTraceSessionArgs{Config: ledgerSession()}
+	if err := conn.Call(boot.ContMgrCreateTraceSession, &args, nil); err != nil {
+		return nil, errors.Join(fmt.Errorf("create ledger in sandbox: %w", err), conn.Close())
+	}
+	return &meter{conn: conn, turn: make(chan struct{}, 1)}, nil
+}
+
+// close ends the meter of a sandbox that is dead, when nobody asks any more.
+func (m *meter) close() error { return m.conn.Close() }
+
+// ask gives the memory of all containers with a running process, the instance's
+// own root among them.
+func (m *meter) ask() (map[string]int64, error) {
+	var sessions []seccheck.SessionConfig
+	if err := m.conn.Call(boot.ContMgrListTraceSessions, nil, &sessions); err != nil {
+		return nil, fmt.Errorf("ask the sandbox: %w", err)
+	}
+	if len(sessions) != 1 || len(sessions[0].Sinks) != 1 {
+		return nil, errors.New("the sandbox has no ledger")
+	}
+	return parseLedger(sessions[0].Sinks[0].Name)
+}
+
+// errMute is a sandbox that does not answer.
+var errMute = errors.New("the sandbox does not answer")
+
+// readMemory asks until there is an answer or the bound is reached.
+func (i *instance) readMemory(ctx context.Context) (map[string]int64, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, memoryTimeout, errMute)
+	defer cancel()
+	for {
+		memory, err := i.readMemoryOnce(ctx)
+		if !errors.Is(err, errEarly) {
+			return memory, err
+		}
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return nil, errors.Join(err, context.Cause(ctx))
+		}
+	}
+}
+
+// readMemoryOnce asks one question, and waits for the answer until ctx ends.
+func (i *instance) readMemoryOnce(ctx context.Context) (map[string]int64, error) {
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	select {
+	case i.meter.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if err := i.enter(); err != nil { // destroying waits for the question
+		<-i.meter.turn
+		return nil, err
+	}
+	type answer struct {
+		memory map[string]int64
+		err    error
+	}
+	got := make(chan answer, 1)
+	go func() {
+		defer i.work.Done()
+		memory, err := i.meter.ask()
+		<-i.meter.turn
+		got <- answer{memory, err}
+	}()
+	select {
+	case a := <-got:
+		return a.memory, a.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// ContainerMemory implements sandbox.Instance.
+func (i *instance) ContainerMemory(ctx context.Context) (map[lambent.ContainerID]int64, error) {
+	fail := func(err error) error {
+		return &lambent.Error{Op: "read memory of containers of instance", Resource: string(i.id), Kind: lambent.KindUnavailable, Err: err}
+	}
+	before := i.runningContainers()
+	memory, err := i.readMemory(ctx)
+	if err != nil {
+		return nil, fail(err)
+	}
+	after := i.runningContainers()
+	told := make(map[lambent.ContainerID]int64, len(after))
+	for id, g := range after {
+		n, ok := memory[string(id)]
+		switch {
+		case ok:
+			told[id] = n
+		case before[id] == g: // it ran all the while
+			return nil, fail(fmt.Errorf("the sandbox does not tell of container %s", id))
+		}
+	}
+	return told, nil
+}
+
+// runningContainers are those that were started and are not being destroyed.
+func (i *instance) runningContainers() map[lambent.ContainerID]*guest {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	running := make(map[lambent.ContainerID]*guest, len(i.containers))
+	for id, g := range i.containers {
+		if g.isRunning() {
+			running[id] = g
+		}
+	}
+	return running
+}
+
+// isRunning reports whether the container was started and is not being
+// destroyed.
+func (g *guest) isRunning() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.started && !g.doomed
+}
