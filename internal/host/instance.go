@@ -395,3 +395,24 @@ func (i *Instance) Probe(ctx context.Context) error {
 	}
 	return nil
 }
+
+// Overfull names the containers that use more memory than their functions have:
+// what grows while nothing runs is seen by nobody else.
+func (i *Instance) Overfull(ctx context.Context) ([]lambent.ContainerID, error) {
+	if !i.host.SharesInstances() {
+		return nil, nil // the wall around the sandbox sees to that
+	}
+	bytes, err := i.box.ContainerMemory(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("look at the memory of instance %s: %w", i.id, err)
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	var over []lambent.ContainerID
+	for id, mb := range i.allotted {
+		if bytes[id] > int64(mb)<<20 {
+			over = append(over, id)
+		}
+	}
+	return over, nil
+}

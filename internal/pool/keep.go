@@ -77,8 +77,9 @@ func (p *Pool) expire(now time.Time) (again time.Time) {
 	return again
 }
 
-// probe asks the warm instances whether they are well, all at once. One that
-// does not answer is replaced.
+// probe asks the warm instances whether they are well, and the others what their
+// idle containers use, all at once. A warm one that does not answer is replaced,
+// a container that has grown over its memory ended.
 //
 // +checklocks:p.mu
 func (p *Pool) probe(now time.Time) (again time.Time) {
@@ -90,23 +91,46 @@ func (p *Pool) probe(now time.Time) (again time.Time) {
 	}
 	p.probed = now
 	for _, pl := range p.places {
-		if pl.assigned || pl.closed {
+		if pl.closed {
 			continue
+		}
+		look := p.probeWarm
+		if pl.assigned {
+			look = p.probeIdle
 		}
 		p.work.Go(func() {
 			ctx, cancel := context.WithTimeout(p.ctx, p.opts.ProbeTimeout)
 			defer cancel()
-			err := pl.inst.Probe(ctx)
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			if err == nil || pl.assigned || pl.closed || p.ctx.Err() != nil {
-				return
-			}
-			p.log.Warn("a warm instance does not answer; booting another", "configuration", pl.supply.config, "error", err)
-			p.close(pl)
+			look(ctx, pl)
 		})
 	}
 	return now.Add(p.opts.ProbeEvery)
+}
+
+func (p *Pool) probeWarm(ctx context.Context, pl *place) {
+	err := pl.inst.Probe(ctx)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if err == nil || pl.assigned || pl.closed || p.ctx.Err() != nil {
+		return
+	}
+	p.log.Warn("a warm instance does not answer; booting another", "configuration", pl.supply.config, "error", err)
+	p.close(pl)
+}
+
+func (p *Pool) probeIdle(ctx context.Context, pl *place) {
+	over, err := pl.inst.Overfull(ctx)
+	if err != nil {
+		p.log.Debug("an instance does not say what its containers use", "error", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, id := range over {
+		if w := p.workers[id]; w != nil && p.containers.Busy(id) { // a busy one is its execution's to look at
+			p.log.Info("an idle container grew over its memory; ending it", "container", id, "function", w.line.key.Function)
+			p.discard(w)
+		}
+	}
 }
 
 // Retire stops what serves other than the current state of a function: current
