@@ -15,8 +15,10 @@ import (
 //	ACCOUNT:function:NAME[:QUALIFIER]      and   function:NAME[:QUALIFIER]
 //	arn:aws:lambda:REGION:ACCOUNT:function:NAME[:QUALIFIER]
 //
-// Region and Account are empty where the caller left them out.
+// Partition ("aws" above), Region and Account are empty where the caller left
+// them out.
 type FunctionRef struct {
+	Partition string
 	Region    string
 	Account   AccountID
 	Name      FunctionName
@@ -46,7 +48,7 @@ func ParseFunctionRef(s string) (FunctionRef, error) {
 		return FunctionRef{}, fmt.Errorf("%q: %w", s, ErrBadFunctionRef)
 	}
 	partition, region, account, keyword := m[1], m[2], m[3], m[4]
-	ref := FunctionRef{Region: region, Account: AccountID(account), Name: FunctionName(m[5]), Qualifier: m[6]}
+	ref := FunctionRef{Partition: partition, Region: region, Account: AccountID(account), Name: FunctionName(m[5]), Qualifier: m[6]}
 	switch {
 	case partition != "" && (region == "" || account == "" || keyword == ""),
 		partition == "" && region != "",

@@ -21,8 +21,8 @@ func TestEveryFormOfAFunctionsNameIsRead(t *testing.T) {
 		{"function:f:live", lambent.FunctionRef{Name: "f", Qualifier: "live"}},
 		{"123456789012:function:f", lambent.FunctionRef{Account: "123456789012", Name: "f"}},
 		{"123456789012:function:f:1", lambent.FunctionRef{Account: "123456789012", Name: "f", Qualifier: "1"}},
-		{"arn:aws:lambda:eu-west-1:123456789012:function:a-b_C", lambent.FunctionRef{Region: "eu-west-1", Account: "123456789012", Name: "a-b_C"}},
-		{"arn:aws-us-gov:lambda:us-gov-west-1:123456789012:function:f:x", lambent.FunctionRef{Region: "us-gov-west-1", Account: "123456789012", Name: "f", Qualifier: "x"}},
+		{"arn:aws:lambda:eu-west-1:123456789012:function:a-b_C", lambent.FunctionRef{Partition: "aws", Region: "eu-west-1", Account: "123456789012", Name: "a-b_C"}},
+		{"arn:aws-us-gov:lambda:us-gov-west-1:123456789012:function:f:x", lambent.FunctionRef{Partition: "aws-us-gov", Region: "us-gov-west-1", Account: "123456789012", Name: "f", Qualifier: "x"}},
 		{strings.Repeat("n", 64), lambent.FunctionRef{Name: lambent.FunctionName(strings.Repeat("n", 64))}},
 	} {
 		got, err := lambent.ParseFunctionRef(tc.in)
@@ -60,6 +60,7 @@ func FuzzParseFunctionRef(f *testing.F) {
 		if ref.Region == "" {
 			ref.Region = "us-east-1"
 		}
+		ref.Partition = "aws" // lambent's
 		again, err := lambent.ParseFunctionRef(lambent.FunctionARN(ref.Region, ref.Account, ref.Name, ref.Qualifier))
 		if diff := cmp.Diff(ref, again); err != nil || diff != "" {
 			t.Errorf("%q: %v\n%s", in, err, diff)

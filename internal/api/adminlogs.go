@@ -43,11 +43,17 @@ func (a *API) serveLogs(w http.ResponseWriter, r *http.Request, logs FunctionLog
 	if err != nil {
 		return err
 	}
-	ref, err := lambent.ParseFunctionRef(r.PathValue("name"))
-	if err != nil {
-		return &lambent.Error{Op: "read logs", Kind: lambent.KindInvalid, Message: "The name in the path is not a function's name", Err: err}
+	const operation = "GetFunctionLogs"
+	var v violations
+	a.checkName(&v, r.PathValue("name"), a.shapes.functionName, nil)
+	if err := v.err(); err != nil {
+		return err
 	}
-	if _, err := a.functions.Function(caller.Account, ref.Name, ""); err != nil {
+	ref, err := a.target(caller, operation, r.PathValue("name"), nil)
+	if err != nil {
+		return err
+	}
+	if _, err := a.functions.Function(ref.Account, ref.Name, ref.Qualifier); err != nil {
 		return err
 	}
 	query := r.URL.Query()
@@ -64,7 +70,7 @@ func (a *API) serveLogs(w http.ResponseWriter, r *http.Request, logs FunctionLog
 		return out.Encode(logDoc{Time: e.Time, Stream: e.Stream, RequestID: e.RequestID, Text: e.Text})
 	}
 	if query.Get("follow") != "1" {
-		entries, err := logs.Read(r.Context(), caller.Account, ref.Name, want)
+		entries, err := logs.Read(r.Context(), ref.Account, ref.Name, want)
 		if err != nil {
 			return err
 		}
@@ -83,7 +89,7 @@ func (a *API) serveLogs(w http.ResponseWriter, r *http.Request, logs FunctionLog
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(a.streams, cancel)()
-	_ = logs.Follow(ctx, caller.Account, ref.Name, want, func(e functionlog.Entry) error {
+	_ = logs.Follow(ctx, ref.Account, ref.Name, want, func(e functionlog.Entry) error {
 		return errors.Join(write(e), flusher.Flush())
 	}) // ends when the caller, or the server, goes away: nobody is left to be told
 	return nil

@@ -130,7 +130,7 @@ func (a *API) createFunction(c *call) error {
 	if err := q.check(a); err != nil {
 		return err
 	}
-	ref, err := a.target(c, operation, *q.FunctionName, nil)
+	ref, err := a.target(c.caller, operation, *q.FunctionName, nil)
 	if err != nil {
 		return err
 	}

@@ -15,7 +15,7 @@ func (a *API) deleteFunction(c *call) error {
 	if err := v.err(); err != nil {
 		return err
 	}
-	ref, err := a.target(c, operation, name, qualifier)
+	ref, err := a.target(c.caller, operation, name, qualifier)
 	if err != nil {
 		return err
 	}

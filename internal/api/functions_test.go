@@ -251,6 +251,8 @@ func TestNamesThatReachNothing(t *testing.T) {
 		{"DELETE", "/none?Qualifier=3", 404, "ResourceNotFoundException", "Function not found: arn:aws:lambda:us-east-1:000000000000:function:none"},
 		{"DELETE", "/none", 404, "ResourceNotFoundException", "Function not found: arn:aws:lambda:us-east-1:000000000000:function:none"},
 		{"GET", "/arn:aws:lambda:eu-central-1:000000000000:function:f", 404, "ResourceNotFoundException", "Functions from 'eu-central-1' are not reachable in this region ('us-east-1')"},
+		{"GET", "/arn:aws-cn:lambda:us-east-1:000000000000:function:f", 404, "ResourceNotFoundException", "Functions from the partition 'aws-cn' are not reachable in this partition ('aws')"},
+		{"DELETE", "/arn:aws-us-gov:lambda:us-east-1:000000000000:function:f", 404, "ResourceNotFoundException", "Functions from the partition 'aws-us-gov' are not reachable in this partition ('aws')"},
 		{"GET", "/111111111111:function:f", 403, "AccessDeniedException",
 			"User: arn:aws:iam::000000000000:root is not authorized to perform: lambda:GetFunction on resource: arn:aws:lambda:us-east-1:111111111111:function:f because no resource-based policy allows the lambda:GetFunction action"},
 		{"GET", "/f?Qualifier=" + strings.Repeat("q", 129), 400, "ValidationException",

@@ -45,7 +45,7 @@ func (a *API) lookUp(c *call, operation string) (*lambent.Function, string, erro
 	if err := v.err(); err != nil {
 		return nil, "", err
 	}
-	ref, err := a.target(c, operation, name, qualifier)
+	ref, err := a.target(c.caller, operation, name, qualifier)
 	if err != nil {
 		return nil, "", err
 	}

@@ -33,7 +33,7 @@ func (a *API) invoke(c *call) error {
 		c.drain()
 		return err
 	}
-	ref, err := a.target(c, operation, name, qualifier)
+	ref, err := a.target(c.caller, operation, name, qualifier)
 	if err != nil {
 		c.drain()
 		return err

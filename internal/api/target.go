@@ -7,6 +7,9 @@ import (
 	"lambent"
 )
 
+// partition is the only one of AWS's that lambent's ARNs are in.
+const partition = "aws"
+
 // maxNameLength is AWS's bound for a function's name alone.
 const maxNameLength = 64
 
@@ -36,23 +39,28 @@ func (a *API) checkName(v *violations, name string, rules []rule, qualifier *str
 // target tells which function the caller means by a name, partial ARN or ARN
 // that checkName has passed, and by a qualifier beside it. The result has an
 // account, a name and, where either place gave one, a qualifier. Other regions
-// and accounts are refused as AWS refuses them.
-func (a *API) target(c *call, operation, name string, qualifier *string) (lambent.FunctionRef, error) {
-	ref := lambent.FunctionRef{Account: c.caller.Account, Name: lambent.FunctionName(name)}
+// and accounts are refused as AWS refuses them, other
+// partitions likewise.
+func (a *API) target(caller Caller, operation, name string, qualifier *string) (lambent.FunctionRef, error) {
+	ref := lambent.FunctionRef{Account: caller.Account, Name: lambent.FunctionName(name)}
 	if !isPlainName(name) {
 		var err error
 		if ref, err = lambent.ParseFunctionRef(name); err != nil {
-			return ref, a.badRef(c, operation, name, err)
+			return ref, a.badRef(caller, operation, name, err)
+		}
+		if ref.Partition != "" && ref.Partition != partition {
+			return ref, &lambent.Error{Op: operation, Resource: name, Kind: lambent.KindNotFound,
+				Message: fmt.Sprintf("Functions from the partition '%s' are not reachable in this partition ('%s')", ref.Partition, partition)}
 		}
 		if ref.Region != "" && ref.Region != a.region {
 			return ref, &lambent.Error{Op: operation, Resource: name, Kind: lambent.KindNotFound,
 				Message: fmt.Sprintf("Functions from '%s' are not reachable in this region ('%s')", ref.Region, a.region)}
 		}
 		if ref.Account == "" {
-			ref.Account = c.caller.Account
+			ref.Account = caller.Account
 		}
-		if ref.Account != c.caller.Account {
-			return ref, a.denied(c, operation, ref)
+		if ref.Account != caller.Account {
+			return ref, a.denied(caller, operation, ref)
 		}
 	}
 	if qualifier != nil {
@@ -66,25 +74,25 @@ func (a *API) target(c *call, operation, name string, qualifier *string) (lamben
 
 // badRef is the error for a name that the model's pattern lets pass but that
 // names nothing: too long, or of a form no function can have.
-func (a *API) badRef(c *call, operation, name string, err error) error {
+func (a *API) badRef(caller Caller, operation, name string, err error) error {
 	if errors.Is(err, lambent.ErrLongFunctionName) {
 		var v violations
 		v.str("functionName", &name, maxLength(maxNameLength))
 		return &lambent.Error{Op: operation, Resource: name, Kind: lambent.KindInvalid, Message: v.text(), Err: err}
 	}
 	return &lambent.Error{Op: operation, Resource: name, Kind: lambent.KindNotFound, Err: err,
-		Message: "Function not found: " + lambent.FunctionARN(a.region, c.caller.Account, lambent.FunctionName(name), "")}
+		Message: "Function not found: " + lambent.FunctionARN(a.region, caller.Account, lambent.FunctionName(name), "")}
 }
 
 // denied is what AWS tells a caller of another account without permission.
-func (a *API) denied(c *call, operation string, ref lambent.FunctionRef) error {
+func (a *API) denied(caller Caller, operation string, ref lambent.FunctionRef) error {
 	action := "lambda:" + operation
 	if operation == "Invoke" {
 		action = "lambda:InvokeFunction"
 	}
 	return &lambent.Error{Op: operation, Resource: string(ref.Name), Kind: lambent.KindDenied,
 		Message: fmt.Sprintf("User: arn:aws:iam::%s:root is not authorized to perform: %s on resource: %s because no resource-based policy allows the %s action",
-			c.caller.Account, action, lambent.FunctionARN(a.region, ref.Account, ref.Name, ref.Qualifier), action)}
+			caller.Account, action, lambent.FunctionARN(a.region, ref.Account, ref.Name, ref.Qualifier), action)}
 }
 
 // invalid is an InvalidParameterValueException.

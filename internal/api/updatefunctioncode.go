@@ -107,7 +107,7 @@ func (a *API) dryRunCode(c *call, q *updateFunctionCodeRequest, current *lambent
 // updated finds the function that the path names and that an update is about:
 // $LATEST, the only version that can change.
 func (a *API) updated(c *call, operation string) (lambent.FunctionRef, *lambent.Function, error) {
-	ref, err := a.target(c, operation, c.params[0], nil)
+	ref, err := a.target(c.caller, operation, c.params[0], nil)
 	if err != nil {
 		return ref, nil, err
 	}

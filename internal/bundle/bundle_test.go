@@ -114,6 +114,7 @@ func TestSecurityPackagesThatAreRefused(t *testing.T) {
 		"character device":            {zipOf(t, special(fs.ModeDevice|fs.ModeCharDevice)), messageCorrupt, "neither"},
 		"pipe":                        {zipOf(t, special(fs.ModeNamedPipe)), messageCorrupt, "neither"},
 		"socket":                      {zipOf(t, special(fs.ModeSocket)), messageCorrupt, "neither"},
+		"no type there is":            {zipOf(t, entry{name: "x", raw: func(h *zip.FileHeader) { h.CreatorVersion, h.ExternalAttrs = 3<<8, 0o170644<<16 }}), messageCorrupt, "no file type"},
 		"link that is a folder":       {zipOf(t, entry{name: "a/", mode: fs.ModeSymlink | 0o777}), messageCorrupt, "neither"},
 		"encrypted":                   {patchFlags(zipOf(t, file0("a", "x")), 1), messageCorrupt, "encrypted"},
 		"other compression":           {patchMethod(zipOf(t, file0("a", "x")), 14), messageCorrupt, "method 14"},
@@ -219,8 +220,33 @@ func TestSecurityLinkMazeEndsSoon(t *testing.T) {
 	if err := tr.checkLinks(); err == nil {
 		t.Error("was let through")
 	}
-	if tr.steps < -1 {
-		t.Errorf("went on for %d steps over the bound", -tr.steps)
+	if tr.work < -maxPathBytes*maxDepth {
+		t.Errorf("went on for %d bytes over the bound", -tr.work)
+	}
+}
+
+// Few links, each of whose many elements lies below a long path.
+func TestSecurityLinkMazeOfLongPathsEndsSoon(t *testing.T) {
+	tr := newTree()
+	base := strings.Repeat(strings.Repeat("a", 200)+"/", 3)
+	for i := range maxLinkHops - 1 {
+		tr.links[fmt.Sprintf("%sh%d", base, i)] = strings.Repeat("x/../", 200) + fmt.Sprintf("h%d", i+1)
+	}
+	for i := range 200 {
+		tr.links[fmt.Sprintf("l%d", i)] = base + "h0"
+	}
+	if err := tr.checkLinks(); err == nil {
+		t.Errorf("was let through, after the work of %d bytes of at most %d", maxLinkWork-tr.work, maxLinkWork)
+	}
+}
+
+func TestAsManyLinksAsPackageManagersMakeAreFollowed(t *testing.T) {
+	tr := newTree()
+	for i := range 5_000 {
+		tr.links[fmt.Sprintf("node_modules/.pnpm/package-%d/node_modules/dep", i)] = fmt.Sprintf("../../package-%d/node_modules/package", i+1)
+	}
+	if err := tr.checkLinks(); err != nil || tr.work < maxLinkWork/20*19 {
+		t.Errorf("%v, %d bytes of %d left", err, tr.work, maxLinkWork)
 	}
 }
 
@@ -232,6 +258,7 @@ func TestPackagesThatAreFine(t *testing.T) {
 		entry{name: "bootstrap", mode: fs.ModeSetuid | fs.ModeSetgid | fs.ModeSticky | 0o777, data: "#!"},
 		entry{name: "private", mode: 0o600, data: "x"},
 		entry{name: "fat.py", data: "pass", raw: noMode},
+		entry{name: "typeless.py", data: "pass", raw: func(h *zip.FileHeader) { h.CreatorVersion, h.ExternalAttrs = 3<<8, 0o600<<16 }}, // as Python's zipfile does
 		file0("Dir/a", "upper"), file0("dir/a", "lower"),
 		file0("dir/sub//b", "b"),
 		entry{name: "empty/", mode: fs.ModeDir | 0o700},
@@ -257,6 +284,7 @@ func TestPackagesThatAreFine(t *testing.T) {
 		"l Lrwxrwxrwx 2020-02-03T04:05:06Z dir/sub/../a",
 		"naïve ☃ name -rw-r--r-- 2020-02-03T04:05:06Z s",
 		"private -rw-r--r-- 2020-02-03T04:05:06Z x",
+		"typeless.py -rw-r--r-- 2020-02-03T04:05:06Z pass",
 	}
 	inspected, err := Inspect(pkg)
 	if err != nil {
@@ -275,7 +303,7 @@ func TestPackagesThatAreFine(t *testing.T) {
 	if diff := cmp.Diff(inspected, unpacked); diff != "" {
 		t.Errorf("Inspect and Unpack differ (-inspect +unpack):\n%s", diff)
 	}
-	if inspected.Size != 55 {
+	if inspected.Size != 59 {
 		t.Errorf("size %d", inspected.Size)
 	}
 }

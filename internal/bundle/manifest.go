@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+	"syscall"
 	"time"
 
 	"lambent"
@@ -204,6 +205,9 @@ func readEntry(f *zip.File, b *budget) (item, error) {
 	if err != nil {
 		return item{}, err
 	}
+	if !knownType(f) {
+		return item{}, fmt.Errorf("is of no file type there is (mode %#o)", f.ExternalAttrs>>16)
+	}
 	it := item{Entry: Entry{Path: p, Modified: clampTime(f.Modified)}, source: f}
 	mode := f.Mode()
 	switch mode.Type() {
@@ -227,6 +231,21 @@ func readEntry(f *zip.File, b *budget) (item, error) {
 		return item{}, errors.New("the root of a package is a folder")
 	}
 	return it, nil
+}
+
+// knownType reports whether the type that Unix writers put into an entry's mode
+// is one of Unix's, or none, as of those that write only permissions. zip.File
+// takes any other for a plain file's.
+func knownType(f *zip.File) bool {
+	const unix, darwin = 3, 19 // APPNOTE.TXT 4.4.2
+	if by := f.CreatorVersion >> 8; by != unix && by != darwin {
+		return true
+	}
+	switch f.ExternalAttrs >> 16 & syscall.S_IFMT {
+	case 0, syscall.S_IFREG, syscall.S_IFDIR, syscall.S_IFLNK, syscall.S_IFIFO, syscall.S_IFSOCK, syscall.S_IFBLK, syscall.S_IFCHR:
+		return true
+	}
+	return false
 }
 
 // cleanPath refuses a path that is absolute, climbs, or that different systems

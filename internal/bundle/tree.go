@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"unsafe"
 )
 
 // tree is what a package would look like on disk. It finds what no single entry
@@ -16,15 +17,17 @@ type tree struct {
 	nodes  map[string]EntryKind // by path; folders implied by a path included
 	links  map[string]string    // target by path
 	folded map[string]string    // path by its lower-case form; a link's where there are several
-	steps  int                  // elements checkLinks may still look at
+	work   int                  // bytes checkLinks may still handle
 }
 
-// maxLinkSteps bounds the work of following all links of a package, which the
-// number of links and hops alone would let grow to minutes.
-const maxLinkSteps = 4_000_000
+// maxLinkWork bounds the work of following all links of a package, which the
+// number of links, hops and elements alone would let grow to minutes. It is
+// counted in bytes of the paths that are put together: half a second at most. Fifty
+// thousand links of ten elements, as package managers make them, take less than half of it.
+const maxLinkWork = 256 << 20
 
 func newTree() *tree {
-	return &tree{nodes: map[string]EntryKind{}, links: map[string]string{}, folded: map[string]string{}, steps: maxLinkSteps}
+	return &tree{nodes: map[string]EntryKind{}, links: map[string]string{}, folded: map[string]string{}, work: maxLinkWork}
 }
 
 // add places an entry. It reports false for a folder that is there already, be
@@ -90,11 +93,11 @@ func (t *tree) follow(link string) error {
 	var at []string // the elements reached so far, none of them a link
 	rest := strings.Split(link, "/")
 	for hops := 0; len(rest) > 0; {
-		if t.steps--; t.steps < 0 || len(at) > maxDepth {
-			return errors.New("goes on for too long")
-		}
 		part := rest[0]
 		rest = rest[1:]
+		if t.work -= 1 + len(part); t.work < 0 || len(at) > maxDepth {
+			return errors.New("goes on for too long")
+		}
 		switch part {
 		case "", ".":
 			continue
@@ -106,7 +109,9 @@ func (t *tree) follow(link string) error {
 			continue
 		}
 		at = append(at, part)
-		target, isLink := t.links[strings.Join(at, "/")]
+		here := strings.Join(at, "/")
+		t.work -= len(here)
+		target, isLink := t.links[here]
 		if !isLink {
 			continue
 		}
@@ -115,6 +120,7 @@ func (t *tree) follow(link string) error {
 		}
 		at = at[:len(at)-1]
 		rest = append(strings.Split(target, "/"), rest...)
+		t.work -= len(target) + len(rest)*int(unsafe.Sizeof(part))
 	}
 	return nil
 }

@@ -60,6 +60,8 @@ type Store struct {
 	// +checklocks:disk
 	segments []*segment // oldest first; never empty while open
 	// +checklocks:disk
+	opened bool
+	// +checklocks:disk
 	kept int // records in all segments
 	// +checklocks:disk
 	spare []Execution // memory for pending
@@ -88,9 +90,10 @@ func NewStore(opts StoreOptions) *Store {
 func (s *Store) Open() error {
 	s.disk.Lock()
 	defer s.disk.Unlock()
-	if len(s.segments) > 0 {
+	if s.opened {
 		return fmt.Errorf("open the execution records %s: they were opened before", s.opts.Dir)
 	}
+	s.opened = true
 	if err := s.load(); err != nil {
 		s.closeFiles()
 		return fmt.Errorf("open the execution records %s: %w", s.opts.Dir, err)

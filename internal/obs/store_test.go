@@ -442,6 +442,12 @@ func TestAStoreIsOpenedOnce(t *testing.T) {
 	if err := s.Open(); err == nil {
 		t.Error("a second Open worked")
 	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := s.Open(); err == nil {
+		t.Error("Open after Close worked")
+	}
 	if err := NewStore(StoreOptions{}).Close(); err != nil {
 		t.Error(err)
 	}

@@ -9,8 +9,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -556,7 +554,7 @@ func TestKillsAndDestroysFromAllSides(t *testing.T) {
 	}
 	all.Wait()
 	wantNothingLeft(t, d)
-	if d.Count(fake.OpStart) != 50 || !slices.ContainsFunc(d.Calls(), func(c fake.Call) bool { return strings.HasSuffix(string(c.Container), "2") }) {
-		t.Errorf("calls are missing: %d", len(d.Calls()))
+	if n := d.Count(fake.OpStart); n != 50 { // what else was in time is another each time
+		t.Errorf("%d starts", n)
 	}
 }

@@ -23,6 +23,13 @@
 // Such a clone is a shared mount, and gVisor's gofer holds a slave copy of it; so
 // what Attach mounts into the clone appears under running code.
 //
+// # Containers
+//
+// Each container is a group of gVisor's own kernel, which counts its pages by it.
+// A part of this package runs within that kernel, the ledger: it tells what each
+// container uses and refuses processes over a container's bound. See ledger.go
+// for its side and memory.go for the server's.
+//
 // # Walls
 //
 // Application code meets: gVisor's kernel, which has no network device but

@@ -266,7 +266,13 @@ func victim(dir string) int {
 		if err = c.Attach(sandbox.TaskDir, "/usr/share"); err != nil {
 			break
 		}
-		_, err = c.Exec(context.Background(), sandboxtest.ShellCommand(sandboxtest.Sleep))
+		if _, err = c.Exec(context.Background(), sandboxtest.ShellCommand(sandboxtest.Sleep)); err != nil {
+			break
+		}
+		var memory map[lambent.ContainerID]int64
+		if memory, err = i.ContainerMemory(context.Background()); err == nil && len(memory) != 1 {
+			err = fmt.Errorf("the memory of one container is %v", memory)
+		}
 	}
 	fmt.Println("up", err)
 	select {}

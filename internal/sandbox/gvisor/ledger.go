@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"gvisor.dev/gvisor/pkg/context"
 	"gvisor.dev/gvisor/pkg/errors/linuxerr"
@@ -26,6 +28,12 @@ import (
 type ledger struct {
 	seccheck.SinkDefaults
 	kernel atomic.Pointer[kernel.Kernel] // nil before the first process
+
+	mu sync.Mutex
+	// +checklocks:mu
+	looked map[uint32]time.Duration // by group: the CPU time it had used when its pages were looked at
+	// +checklocks:mu
+	next time.Time // when pages may be looked at again
 }
 
 // ledgerName is what the ledger is created by, ledgerEmpty what it says before
@@ -50,7 +58,9 @@ func ledgerSession() seccheck.SessionConfig {
 func registerLedger() {
 	seccheck.RegisterSink(seccheck.SinkDesc{
 		Name: ledgerName,
-		New:  func(map[string]any, *fd.FD) (seccheck.Sink, error) { return &ledger{}, nil },
+		New: func(map[string]any, *fd.FD) (seccheck.Sink, error) {
+			return &ledger{looked: map[uint32]time.Duration{}}, nil
+		},
 	})
 }
 
@@ -88,18 +98,24 @@ func (l *ledger) Name() string {
 	if k == nil {
 		return ledgerEmpty
 	}
-	if err := l.update(k.MemoryFile()); err != nil {
-		return formatLedger(nil, err)
-	}
-	memory, groups := map[string]int64{}, map[string]uint32{}
+	memory, groups, cpu := map[string]int64{}, map[string]uint32{}, map[string]time.Duration{}
 	for _, tg := range k.TaskSet().Root.ThreadGroups() {
 		leader := tg.Leader()
 		container := leader.ContainerID()
 		memory[container] += processCost
+		stats := tg.CPUStats()
+		cpu[container] += stats.UserTime + stats.SysTime
 		// One that has ended is in no group any more.
 		if id := pgalloc.MemoryCgroupIDFromContext(leader); id != 0 {
 			groups[container] = id
 		}
+	}
+	used := make(map[uint32]time.Duration, len(groups))
+	for container, id := range groups {
+		used[id] = cpu[container]
+	}
+	if err := l.update(k.MemoryFile(), used); err != nil {
+		return formatLedger(nil, err)
 	}
 	for container, id := range groups {
 		s, _ := usage.MemoryAccounting.CopyPerCg(id)
@@ -118,21 +134,47 @@ func (l *ledger) Name() string {
 // ledger tells: to find out whose it is takes long.
 const unbooked = 1 << 20
 
+// lookShare is what part of a CPU looking at pages may take: an eighth, as
+// gVisor has it. So code inside that scatters its pages makes its growth be seen
+// later, but cannot make the ledger take the instance's time.
+const lookShare = 8
+
 // update brings the accounts up to date. What is given back is booked at once;
 // what the host has given, gVisor learns only by asking for every page that it
-// might have given. As it is called here it does so no oftener than takes an
-// eighth of a CPU, however scattered those pages are.
-func (l *ledger) update(mf *pgalloc.MemoryFile) error {
-	used, err := mf.TotalUsage()
-	if err != nil {
+// might have given. First it asks for those of groups that have run since it did
+// so last: used is the CPU time of each. That time is sampled, and code could run
+// between the samples; so where memory is left that they do not have, all are
+// asked.
+func (l *ledger) update(mf *pgalloc.MemoryFile, used map[uint32]time.Duration) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	began := time.Now()
+	if booked, err := allBooked(mf); err != nil || booked || began.Before(l.next) {
 		return err
 	}
-	booked, total := usage.MemoryAccounting.Copy()
-	total -= booked.Mapped
-	if used < total+unbooked {
-		return nil
+	ran := map[uint32]struct{}{}
+	for id, t := range used {
+		if before, known := l.looked[id]; !known || before != t {
+			ran[id] = struct{}{}
+		}
 	}
-	return mf.UpdateUsage(nil)
+	l.looked = used
+	err := mf.UpdateUsage(ran)
+	if err == nil {
+		var booked bool
+		if booked, err = allBooked(mf); err == nil && !booked {
+			err = mf.UpdateUsage(nil)
+		}
+	}
+	l.next = began.Add(max(10*time.Millisecond, lookShare*time.Since(began)))
+	return err
+}
+
+// allBooked reports whether all memory in use is in some account.
+func allBooked(mf *pgalloc.MemoryFile) (bool, error) {
+	used, err := mf.TotalUsage()
+	booked, total := usage.MemoryAccounting.Copy()
+	return used < total-booked.Mapped+unbooked, err
 }
 
 // formatLedger writes "ID BYTES ID BYTES …", or "!" and the failure.
