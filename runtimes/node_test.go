@@ -196,20 +196,23 @@ func TestNodeInitErrors(t *testing.T) {
 		kind    string
 		message string // a regular expression
 	}{
-		"no module":       {function{"x.js": ``}, "index.handler", "Runtime.ImportModuleError", `^Error: Cannot find module 'index'`},
-		"no dependency":   {function{"index.js": `require("nothing-like-it");`}, "index.handler", "Runtime.ImportModuleError", `^Error: Cannot find module 'nothing-like-it'`},
-		"no export":       {function{"index.js": `exports.x = 1;`}, "index.handler", "Runtime.HandlerNotFound", `^index\.handler is undefined or not exported$`},
-		"not a function":  {function{"index.js": `exports.handler = 1;`}, "index.handler", "Runtime.HandlerNotFound", `^index\.handler is not a function$`},
-		"no dot":          {function{"index.js": ``}, "index", "Runtime.MalformedHandlerName", `^Bad handler$`},
-		"out of the root": {function{"index.js": ``}, "../index.handler", "Runtime.MalformedHandlerName", `is not a valid handler name`},
-		"syntax error":    {function{"index.js": `exports.handler = (;`}, "index.handler", "Runtime.UserCodeSyntaxError", `^SyntaxError: Unexpected token`},
-		"ES syntax error": {function{"index.mjs": `export const = 1;`}, "index.handler", "Runtime.UserCodeSyntaxError", `^SyntaxError: `},
-		"throws at load":  {function{"index.js": `throw new TypeError("no");`}, "index.handler", "TypeError", `^no$`},
-		"rejects at load": {function{"index.mjs": `await Promise.reject(new RangeError("no"));`}, "index.handler", "RangeError", `^no$`},
-		"throws no error": {function{"index.js": `throw "text";`}, "index.handler", "string", `^text$`},
-		"late, at load":   {function{"index.mjs": `setTimeout(() => { throw new Error("late") }, 1); await new Promise((ok) => setTimeout(ok, 5000));`}, "index.handler", "Error", `^late$`},
-		"lost, at load":   {function{"index.mjs": `Promise.reject(1); await new Promise((ok) => setTimeout(ok, 5000));`}, "index.handler", "Runtime.UnhandledPromiseRejection", `^1$`},
-		"unknown stream":  {function{"index.js": `exports.handler = async () => {}; exports.handler[Symbol.for("aws.lambda.runtime.handler.streaming")] = "request";`}, "index.handler", "Runtime.MalformedStreamingHandler", `^Only response streaming is supported\.$`},
+		"no module":            {function{"x.js": ``}, "index.handler", "Runtime.ImportModuleError", `^Error: Cannot find module 'index'`},
+		"no dependency":        {function{"index.js": `require("nothing-like-it");`}, "index.handler", "Runtime.ImportModuleError", `^Error: Cannot find module 'nothing-like-it'`},
+		"no export":            {function{"index.js": `exports.x = 1;`}, "index.handler", "Runtime.HandlerNotFound", `^index\.handler is undefined or not exported$`},
+		"not a function":       {function{"index.js": `exports.handler = 1;`}, "index.handler", "Runtime.HandlerNotFound", `^index\.handler is not a function$`},
+		"no dot":               {function{"index.js": ``}, "index", "Runtime.MalformedHandlerName", `^Bad handler$`},
+		"out of the root":      {function{"index.js": ``}, "../index.handler", "Runtime.MalformedHandlerName", `is not a valid handler name`},
+		"syntax error":         {function{"index.js": `exports.handler = (;`}, "index.handler", "Runtime.UserCodeSyntaxError", `^SyntaxError: Unexpected token`},
+		"ES syntax error":      {function{"index.mjs": `export const = 1;`}, "index.handler", "Runtime.UserCodeSyntaxError", `^SyntaxError: `},
+		"throws at load":       {function{"index.js": `throw new TypeError("no");`}, "index.handler", "TypeError", `^no$`},
+		"rejects at load":      {function{"index.mjs": `await Promise.reject(new RangeError("no"));`}, "index.handler", "RangeError", `^no$`},
+		"throws no error":      {function{"index.js": `throw "text";`}, "index.handler", "string", `^text$`},
+		"late, at load":        {function{"index.mjs": `setTimeout(() => { throw new Error("late") }, 1); await new Promise((ok) => setTimeout(ok, 5000));`}, "index.handler", "Error", `^late$`},
+		"lost, at load":        {function{"index.mjs": `Promise.reject(1); await new Promise((ok) => setTimeout(ok, 5000));`}, "index.handler", "Runtime.UnhandledPromiseRejection", `^1$`},
+		"lost, then loaded":    {function{"index.js": `Promise.reject(new Error("async load")); exports.handler = async () => 1;`}, "index.handler", "Runtime.UnhandledPromiseRejection", `^Error: async load$`},
+		"lost by an ES module": {function{"index.mjs": `Promise.reject(new Error("async load")); export const handler = async () => 1;`}, "index.handler", "Runtime.UnhandledPromiseRejection", `^Error: async load$`},
+		"thrown, then loaded":  {function{"index.js": `process.nextTick(() => { throw new TypeError("soon") }); exports.handler = async () => 1;`}, "index.handler", "TypeError", `^soon$`},
+		"unknown stream":       {function{"index.js": `exports.handler = async () => {}; exports.handler[Symbol.for("aws.lambda.runtime.handler.streaming")] = "request";`}, "index.handler", "Runtime.MalformedStreamingHandler", `^Only response streaming is supported\.$`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

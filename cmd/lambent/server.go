@@ -57,6 +57,9 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	for _, d := range node.Damage() {
 		log.Error("stored data was damaged", "damage", d)
 	}
+	if err := node.Room(); err != nil {
+		log.Warn("functions cannot be created until there is room", "error", err)
+	}
 
 	logs := functionlog.New(functionlog.Options{Dir: filepath.Join(cfg.Data, "logs"), MaxBytes: cfg.LogBytes, Log: log})
 	if err := logs.Open(); err != nil {

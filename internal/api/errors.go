@@ -114,6 +114,9 @@ func (a *API) writeError(w http.ResponseWriter, r *http.Request, operation strin
 	if e.status == http.StatusInternalServerError {
 		a.log.LogAttrs(r.Context(), slog.LevelError, "request failed", slog.String("operation", operation),
 			slog.String("request_id", w.Header().Get(headerRequestID)), slog.Any("error", err))
+	} else if le, ok := errors.AsType[*lambent.Error](err); ok && le.Kind == lambent.KindUnavailable && le.Err != nil { // callers are not told the cause
+		a.log.LogAttrs(r.Context(), slog.LevelWarn, "request refused", slog.String("operation", operation),
+			slog.String("request_id", w.Header().Get(headerRequestID)), slog.Any("error", err))
 	}
 	body := errorBody{Message: &message}
 	switch e.shape {

@@ -91,6 +91,7 @@ func (s *settings) foreignAcceptable(operation string) error {
 		{"SnapStart", s.SnapStart != nil && s.SnapStart.ApplyOn != nil && *s.SnapStart.ApplyOn != "None"},
 		{"CapacityProviderConfig", s.CapacityProviderConfig != nil},
 		{"DurableConfig", s.DurableConfig != nil},
+		{"KMSKeyArn", nonEmpty(s.KMSKeyArn)},
 	}
 	if len(s.Layers) > 5 {
 		return invalid(operation, "Cannot reference more than 5 layers.")

@@ -45,8 +45,8 @@ func TestCreateFunctionKeepsWhatTheCallerGave(t *testing.T) {
 	got := d.create(t, "123456789012:function:g", "Timeout", 900)
 	got.wantError(t, 403, "AccessDeniedException")
 	got = d.create(t, "arn:aws:lambda:us-east-1:000000000000:function:g", "Timeout", 900, "MemorySize", 10240, "Description", "<d>",
-		"Environment", map[string]any{"Variables": map[string]any{"AB": "1"}}, "Tags", map[string]any{"k": "v"}, "KMSKeyArn", "arn:aws:kms:x",
-		"TracingConfig", map[string]any{"Mode": "Active"}, "EphemeralStorage", map[string]any{"Size": 1024}, "Architectures", []any{"x86_64"},
+		"Environment", map[string]any{"Variables": map[string]any{"AB": "1"}}, "Tags", map[string]any{"k": "v"}, "KMSKeyArn", "",
+		"TracingConfig", map[string]any{"Mode": "PassThrough"}, "EphemeralStorage", map[string]any{"Size": 1024}, "Architectures", []any{"x86_64"},
 		"LoggingConfig", map[string]any{"LogFormat": "JSON", "LogGroup": "mine"}, "Publish", false, "Layers", []any{}, "VpcConfig", map[string]any{"SubnetIds": []any{}},
 		"SnapStart", map[string]any{"ApplyOn": "None"}, "UnknownMember", map[string]any{"x": []any{1, "2", nil}})
 	if got.status != http.StatusCreated {
@@ -55,7 +55,7 @@ func TestCreateFunctionKeepsWhatTheCallerGave(t *testing.T) {
 	want := &lambent.Function{
 		Account: lambent.DefaultAccount, Name: "g", Version: lambent.Latest, Runtime: "nodejs22.x", Role: testRole, Handler: "index.handler",
 		Description: "<d>", TimeoutSecs: 900, MemoryMB: 10240, EphemeralMB: 1024, PackageType: "Zip", Architectures: []string{"x86_64"},
-		Environment: map[string]string{"AB": "1"}, Tags: map[string]string{"k": "v"}, TracingMode: "Active", KMSKeyArn: "arn:aws:kms:x",
+		Environment: map[string]string{"AB": "1"}, Tags: map[string]string{"k": "v"}, TracingMode: "PassThrough",
 		LoggingFormat: "JSON", LogGroup: "mine",
 	}
 	f := *d.functions.byName["g"]
@@ -129,6 +129,8 @@ func TestCreateFunctionRefusesInAWSWords(t *testing.T) {
 			"1 validation error detected: Value '[l]' at 'layers' failed to satisfy constraint: Member must satisfy constraint: [Member must have length less than or equal to 140, Member must have length greater than or equal to 1, Member must satisfy regular expression pattern: …"},
 		{"network", []any{"VpcConfig", map[string]any{"SubnetIds": []any{"subnet-1"}}}, 400, "InvalidParameterValueException", "lambent does not support VpcConfig yet: leave it out, or empty."},
 		{"snapshots", []any{"SnapStart", map[string]any{"ApplyOn": "PublishedVersions"}}, 400, "InvalidParameterValueException", "lambent does not support SnapStart yet…"},
+		{"tracing", []any{"TracingConfig", map[string]any{"Mode": "Active"}}, 400, "InvalidParameterValueException", "lambent does not trace yet…"},
+		{"key", []any{"KMSKeyArn", "arn:aws:kms:us-east-1:000000000000:key/x"}, 400, "InvalidParameterValueException", "lambent does not support KMSKeyArn yet…"},
 		{"log level", []any{"LoggingConfig", map[string]any{"LogFormat": "JSON", "SystemLogLevel": "WARN"}}, 400, "InvalidParameterValueException", "lambent does not filter logs by level…"},
 		{"too many tags", []any{"Tags", many}, 400, "InvalidParameterValueException", "Number of tags exceeds resource tag limit."},
 		{"publish", []any{"Publish", true}, 501, "NotImplementedException", "CreateFunction with Publish needs the operation PublishVersion…"},

@@ -299,3 +299,16 @@ func TestErrorsFromBelowBecomeAWSExceptions(t *testing.T) {
 		})
 	}
 }
+
+func TestSecurityAFullDiskIsToldToTheOperatorNotToTheCaller(t *testing.T) {
+	var log bytes.Buffer
+	d := newDoor(t, func(o *Options) { o.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	d.functions.err = &lambent.Error{Op: "put blob", Kind: lambent.KindUnavailable, Message: "The storage is full.", Err: errors.New("/srv/data has 12 bytes free")}
+	got := d.create(t, "f")
+	if m := got.wantError(t, 503, "ServiceUnavailableException"); m != "The storage is full." || strings.Contains(got.raw, "/srv") {
+		t.Errorf("the caller is told %s", got.raw)
+	}
+	if !strings.Contains(log.String(), "/srv/data has 12 bytes free") {
+		t.Errorf("the operator is told %q", log.String())
+	}
+}

@@ -123,6 +123,9 @@ func (s *settings) acceptable(operation string) error {
 	if s.Handler != nil && strings.ContainsRune(*s.Handler, 0) {
 		return invalid(operation, "The handler must not hold a NUL character.")
 	}
+	if t := s.TracingConfig; t != nil && t.Mode != nil && *t.Mode == "Active" {
+		return invalid(operation, "lambent does not trace yet: leave TracingConfig out, or set its Mode to PassThrough.")
+	}
 	if l := s.LoggingConfig; l != nil {
 		if err := l.acceptable(operation); err != nil {
 			return err

@@ -284,12 +284,19 @@ func TestFullDiskRefusesBlobsFirstAndRecordsBeforeItIsTooLate(t *testing.T) {
 	n := openNode(t, Options{Dir: t.TempDir(), Sync: SyncSometime})
 	b, blobs := openBucket(t, n, "records"), openBlobs(t, n, "code")
 	must(b.Put(t.Context(), "a", nil))(t)
+	if err := n.Room(); err != nil {
+		t.Errorf("there is room: %v", err)
+	}
 	n.free = func(string) (int64, error) { return blobReserve - 1, nil }
 	_, err := blobs.Put(t.Context(), "a", strings.NewReader("x"))
 	wantKind(t, err, lambent.KindUnavailable)
 	if !strings.Contains(err.Error(), "make room") {
 		t.Errorf("error %q does not say what to do", err)
 	}
+	if told, ok := errors.AsType[*lambent.Error](err); !ok || !strings.Contains(told.Message, "storage") || strings.ContainsAny(told.Message, "/0123456789") {
+		t.Errorf("a caller is told %q; not of paths and sizes", told.Message)
+	}
+	wantKind(t, n.Room(), lambent.KindUnavailable)
 	must(b.Put(t.Context(), "a", nil))(t)
 	n.free = func(string) (int64, error) { return recordReserve - 1, nil }
 	_, err = b.Put(t.Context(), "a", nil)

@@ -223,9 +223,14 @@ func (n *Node) requireSpace(op, resource string, reserve int64) error {
 	}
 	return &lambent.Error{
 		Op: op, Resource: resource, Kind: lambent.KindUnavailable, Reason: "DiskFull",
-		Message: fmt.Sprintf("the disk of %s has %d bytes free and must have %d; make room on it", n.opts.Dir, free, reserve),
+		Message: "The storage of this server is full. Its operator can make room on it.",
+		Err:     fmt.Errorf("the disk of %s has %d bytes free and must have %d; make room on it", n.opts.Dir, free, reserve),
 	}
 }
+
+// Room tells, as an error, that the disk has too little room for code to be
+// stored, or that this could not be found out.
+func (n *Node) Room() error { return n.requireSpace("store code", "", blobReserve) }
 
 // freeBytes measures what may still be written to the disk of a folder.
 func freeBytes(dir string) (int64, error) {

@@ -46,8 +46,9 @@
 // instance's Usage.MemoryBytes, but for what is spent on processes: an owner can
 // read that first, which costs less.
 //
-// Code inside can neither change nor stop what is told, of itself or others, but
-// it can use up the CPU time of its instance, so that nothing is told in time.
+// Code inside can neither change nor stop what is told, of itself or others. It
+// can make its instance slow to answer: give it half a second at least before it
+// is called sick.
 //
 // # Concurrency
 //

@@ -198,7 +198,7 @@ async function runStreaming(current, event, context) {
 function dieOf(what, error, status) {
   logError(what, error);
   if (call) call.die(error);
-  else if (!handler) sendError(FRAME.INIT_ERROR, [], error, false);
+  else if (!initialized) sendError(FRAME.INIT_ERROR, [], error, false);
   exit(status);
 }
 

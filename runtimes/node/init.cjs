@@ -6,6 +6,7 @@
 const STREAMING = Symbol.for('aws.lambda.runtime.handler.streaming');
 
 let handler;
+let initialized = false; // the host was told that the function is ready
 let isAsync = false;
 let isStreaming = false;
 let contextBase; // the part of the context that is the same for every event
@@ -40,8 +41,13 @@ async function onAssign(assignment) {
     failInit(error, 1);
     return;
   }
-  send(FRAME.READY, [], '', false);
-  later();
+  // A promise the module left rejected, and what it put off to the next turn of
+  // the loop, fail the init and not the first event.
+  setImmediate(() => {
+    initialized = true;
+    send(FRAME.READY, [], '', false);
+    later();
+  });
 }
 
 function failInit(error, status) {

@@ -63,7 +63,8 @@ Start it, deploy a folder, call it:
     lambent deploy ./hello --name hello
     lambent invoke hello --payload '{"name":"you"}'
 
-The aws command, SDKs and Terraform work with AWS_ENDPOINT_URL=http://127.0.0.1:4566.
+The aws command and AWS's SDKs reach it by AWS_ENDPOINT_URL=http://127.0.0.1:4566; what is not there yet answers
+with an error that says so.
 "lambent COMMAND --help" shows examples of each command; "lambent doctor" what this machine can do.`
 
 // Main runs the command line args (without the program's name) and returns the

@@ -121,6 +121,13 @@ func (e *unreachable) Error() string {
 
 func (e *unreachable) Unwrap() error { return e.err }
 
+// stranger is an endpoint that answers, and not as lambent does.
+type stranger struct{ endpoint string }
+
+func (e *stranger) Error() string {
+	return fmt.Sprintf("what answers at %s is not a lambent server, or an older one than this program\nsay where lambent is: --endpoint URL or AWS_ENDPOINT_URL", e.endpoint)
+}
+
 // send makes a call. An answer of 300 and above becomes an *apiError; of any
 // other the caller closes the body.
 func (c *client) send(ctx context.Context, method, path string, body []byte, header http.Header) (*http.Response, error) {
@@ -149,6 +156,10 @@ func (c *client) send(ctx context.Context, method, path string, body []byte, hea
 	if resp.StatusCode >= 300 {
 		defer resp.Body.Close()
 		return nil, readAPIError(resp)
+	}
+	if resp.Header.Get("X-Amzn-Requestid") == "" {
+		_ = resp.Body.Close() // nothing of it is wanted
+		return nil, &stranger{endpoint: c.endpoint}
 	}
 	return resp, nil
 }

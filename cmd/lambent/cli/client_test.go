@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -62,16 +63,82 @@ func TestDeployUpdatesOnlyWhatIsGiven(t *testing.T) {
 	code, _, errOut := f.run(t, nil, "deploy", file, "--name", "hello")
 	check(t, "deploy again", code, 0, errOut, "hello is there: new code")
 	code, _, errOut = f.run(t, nil, "deploy", file, "--name", "hello", "--timeout", "9", "--handler", "app.handler")
-	check(t, "deploy with settings", code, 0, errOut, "new settings: Handler, Timeout")
+	check(t, "deploy with settings", code, 0, errOut, "hello has new settings: Handler, Timeout", "hello is there: new code")
 	want := []string{
 		"PUT /2015-03-31/functions/hello/code",
-		"PUT /2015-03-31/functions/hello/code", "PUT /2015-03-31/functions/hello/configuration",
+		"PUT /2015-03-31/functions/hello/code", "PUT /2015-03-31/functions/hello/configuration", "PUT /2015-03-31/functions/hello/code",
 	}
 	if diff := cmp.Diff(want, f.requests); diff != "" {
 		t.Errorf("requests (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(map[string]any{"Timeout": 9.0, "Handler": "app.handler"}, f.bodies[2]); diff != "" {
 		t.Errorf("settings (-want +got):\n%s", diff)
+	}
+}
+
+func TestARefusedDeployChangesNothingAndClaimsNothing(t *testing.T) {
+	file := writeFile(t, t.TempDir(), "app.py", "def handler(event, context): pass")
+	for _, what := range []string{"code", "configuration"} {
+		f := newFakeServer()
+		if code, _, errOut := f.run(t, nil, "deploy", file, "--name", "hello"); code != 0 {
+			t.Fatal(errOut)
+		}
+		f.requests, f.bodies, f.refuse = nil, nil, what
+		code, _, errOut := f.run(t, nil, "deploy", file, "--name", "hello", "--timeout", "0")
+		check(t, "a deploy whose "+what+" is refused", code, 2, errOut, "not taken")
+		if strings.Contains(errOut, "new code") || strings.Contains(errOut, "new settings") {
+			t.Errorf("%s: it claims:\n%s", what, errOut)
+		}
+		for k, r := range f.requests {
+			if what == "configuration" && strings.HasSuffix(r, "/configuration") && f.bodies[k]["Timeout"] != 0.0 {
+				t.Errorf("--timeout 0 was not sent: %v", f.bodies[k])
+			}
+			if dry := f.bodies[k]["DryRun"] == true; strings.HasSuffix(r, "/code") && !dry {
+				t.Errorf("%s: the code was changed: %s", what, f.requests)
+			}
+		}
+		if what == "code" && len(f.requests) != 1 {
+			t.Errorf("the settings were changed for code that was refused: %s", f.requests)
+		}
+	}
+}
+
+func TestAnswersOfOtherServersAreNoSuccess(t *testing.T) {
+	for body, status := range map[string]int{"": 200, "null": 200, "[]": 200, "{}": 200, "<html>": 200, "ok": 204} {
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, body)
+		}))
+		for _, args := range [][]string{{"rm", "f"}, {"invoke", "f"}, {"invoke", "f", "--async"}, {"ps"}, {"ls"}, {"logs", "f"}} {
+			code, out, errOut := run(t.Context(), nil, map[string]string{"AWS_ENDPOINT_URL": srv.URL}, nil, args...)
+			if code != 2 || out != "" || !strings.Contains(errOut, "is not a lambent server") {
+				t.Errorf("%v from a server that answers %d %q: %d %q %q", args, status, body, code, out, errOut)
+			}
+		}
+		srv.Close()
+	}
+	// Another of AWS's kind, which answers 200 to all.
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.Header().Set("X-Amzn-Requestid", "r") }))
+	defer srv.Close()
+	for _, args := range [][]string{{"rm", "f"}, {"invoke", "f"}} {
+		if code, out, errOut := run(t.Context(), nil, map[string]string{"AWS_ENDPOINT_URL": srv.URL}, nil, args...); code != 2 || out != "" {
+			t.Errorf("%v: %d %q %q", args, code, out, errOut)
+		}
+	}
+}
+
+func TestEventsAreReadToTheirBound(t *testing.T) {
+	f := newFakeServer()
+	f.invoke = func(w http.ResponseWriter, r *http.Request) { _, _ = io.Copy(w, r.Body) }
+	code, _, errOut := f.run(t, nil, "invoke", "f", "--payload", "@/dev/zero")
+	check(t, "an event without an end", code, 2, errOut, "the event in /dev/zero is larger than an event may be")
+	srv := httptest.NewServer(f)
+	defer srv.Close()
+	for _, from := range []string{"-", "@-"} {
+		code, out, errOut := run(t.Context(), strings.NewReader(`{"from":1}`), map[string]string{"AWS_ENDPOINT_URL": srv.URL}, nil, "invoke", "f", "--payload", from)
+		if code != 0 || out != "{\"from\":1}\n" {
+			t.Errorf("--payload %s: %d %q %q", from, code, out, errOut)
+		}
 	}
 }
 

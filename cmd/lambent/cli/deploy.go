@@ -20,8 +20,8 @@ type deployCommand struct {
 	Name    string        `required:"" placeholder:"NAME" help:"Name of the function. It is made, or gets new code."`
 	Runtime string        `placeholder:"RUNTIME" help:"As AWS names them: nodejs22.x, python3.13, provided.al2023. Guessed from the files where it is left out."`
 	Handler string        `placeholder:"HANDLER" help:"Module and function, as in index.handler. Guessed where it is left out."`
-	Memory  int           `placeholder:"MB" help:"128 to 10240. CPU follows the memory."`
-	Timeout int           `placeholder:"SECONDS" help:"1 to 900."`
+	Memory  *int          `placeholder:"MB" help:"128 to 10240. CPU follows the memory."`
+	Timeout *int          `placeholder:"SECONDS" help:"1 to 900."`
 	Env     []string      `sep:"none" placeholder:"K=V" help:"An environment variable of the function; again for more. All of them are replaced."`
 	Role    string        `placeholder:"ARN" help:"The function's role. Nothing is checked against it yet."`
 	Wait    time.Duration `default:"2m" help:"How long to wait until it can be called."`
@@ -80,13 +80,13 @@ func parseEnv(pairs []string) (map[string]string, error) {
 	return env, nil
 }
 
-// deployment is what is to be deployed; zero values are left to the server, or
+// deployment is what is to be deployed; zero values and nils are left to the server, or
 // as they are.
 type deployment struct {
 	name             string
 	pkg              []byte // zip
 	runtime, handler string
-	memory, timeout  int
+	memory, timeout  *int
 	env              map[string]string
 	role             string
 }
@@ -101,8 +101,8 @@ func (d deployment) settings() map[string]any {
 	}
 	put("Runtime", d.runtime, d.runtime != "")
 	put("Handler", d.handler, d.handler != "")
-	put("MemorySize", d.memory, d.memory != 0)
-	put("Timeout", d.timeout, d.timeout != 0)
+	put("MemorySize", d.memory, d.memory != nil)
+	put("Timeout", d.timeout, d.timeout != nil)
 	put("Role", d.role, d.role != "")
 	put("Environment", map[string]any{"Variables": d.env}, d.env != nil)
 	return given
@@ -119,24 +119,42 @@ func (c *client) deploy(ctx context.Context, d deployment, progress io.Writer) (
 	if _, failed := errors.AsType[*notCallable](err); err != nil && !failed {
 		return f, err
 	}
+	given := d.settings()
+	if err == nil && len(given) > 0 {
+		// The code is only tried first: nothing is changed unless both are taken.
+		if err := c.updateCode(ctx, d, true); err != nil {
+			return f, err
+		}
+		if f, err = c.updateSettings(ctx, d.name, given, progress); err != nil {
+			return f, err
+		}
+		given = nil
+	}
+	if err := c.updateCode(ctx, d, false); err != nil {
+		return f, err
+	}
 	fmt.Fprintf(progress, "%s is there: new code\n", d.name)
-	if err := c.call(ctx, http.MethodPut, functionPath(d.name, "/code"), map[string]any{"ZipFile": d.pkg}, nil); err != nil {
+	if f, err = c.settled(ctx, d.name); err != nil || len(given) == 0 {
 		return f, err
 	}
-	f, err = c.settled(ctx, d.name)
-	if err != nil {
-		return f, err
+	return c.updateSettings(ctx, d.name, given, progress)
+}
+
+// updateCode gives the function its new code, or only asks whether it could.
+func (c *client) updateCode(ctx context.Context, d deployment, dryRun bool) error {
+	request := map[string]any{"ZipFile": d.pkg}
+	if dryRun {
+		request["DryRun"] = true
 	}
-	if given := d.settings(); len(given) > 0 {
-		fmt.Fprintf(progress, "new settings: %s\n", strings.Join(sortedKeys(given), ", "))
-		if err := c.call(ctx, http.MethodPut, functionPath(d.name, "/configuration"), given, nil); err != nil {
-			return f, err
-		}
-		if f, err = c.settled(ctx, d.name); err != nil {
-			return f, err
-		}
+	return c.call(ctx, http.MethodPut, functionPath(d.name, "/code"), request, nil)
+}
+
+func (c *client) updateSettings(ctx context.Context, name string, given map[string]any, progress io.Writer) (functionConfiguration, error) {
+	if err := c.call(ctx, http.MethodPut, functionPath(name, "/configuration"), given, nil); err != nil {
+		return functionConfiguration{}, err
 	}
-	return f, nil
+	fmt.Fprintf(progress, "%s has new settings: %s\n", name, strings.Join(sortedKeys(given), ", "))
+	return c.settled(ctx, name)
 }
 
 func (c *client) create(ctx context.Context, d deployment, progress io.Writer) (functionConfiguration, error) {
@@ -152,10 +170,10 @@ func (c *client) create(ctx context.Context, d deployment, progress io.Writer) (
 	request := d.settings()
 	request["FunctionName"] = d.name
 	request["Code"] = map[string]any{"ZipFile": d.pkg} // []byte is base64 in JSON, as AWS wants it
-	fmt.Fprintf(progress, "%s is new\n", d.name)
 	if err := c.call(ctx, http.MethodPost, "/2015-03-31/functions", request, nil); err != nil {
 		return functionConfiguration{}, err
 	}
+	fmt.Fprintf(progress, "%s is new\n", d.name)
 	return c.settled(ctx, d.name)
 }
 

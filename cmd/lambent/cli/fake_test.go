@@ -26,6 +26,7 @@ type fakeServer struct {
 	auth      string                    // the last Authorization header
 	becomes   string                    // what State a new function settles in: Active, or Failed
 	pageSize  int
+	refuse    string // what is not taken of an update: code, or configuration
 }
 
 func newFakeServer() *fakeServer {
@@ -33,6 +34,7 @@ func newFakeServer() *fakeServer {
 }
 
 func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Amzn-Requestid", "3c1e7a52-0000-4000-8000-000000000000")
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		panic(err)
@@ -45,6 +47,7 @@ func (f *fakeServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if strings.HasSuffix(r.URL.Path, "/invocations") {
 		f.note(r, body)
+		w.Header().Set("X-Amz-Executed-Version", "$LATEST")
 		f.invoke(w, r)
 		return
 	}
@@ -118,6 +121,10 @@ func (f *fakeServer) change(w http.ResponseWriter, r *http.Request, body []byte)
 	case r.Method == http.MethodDelete:
 		delete(f.functions, name)
 		w.WriteHeader(http.StatusNoContent)
+	case f.refuse != "" && f.refuse == what:
+		refuse(w, http.StatusBadRequest, "InvalidParameterValueException", "not taken")
+	case in["DryRun"] == true:
+		answer(w, http.StatusOK, fn)
 	default:
 		if what == "configuration" {
 			for k, v := range in {

@@ -15,7 +15,7 @@ import (
 type invokeCommand struct {
 	remote
 	Name      string `arg:"" help:"Name or ARN of the function."`
-	Payload   string `short:"p" placeholder:"JSON" help:"The event: JSON, @FILE for that file's content, or - for standard input."`
+	Payload   string `short:"p" placeholder:"JSON" help:"The event: JSON, @FILE for that file's content, - or @- for standard input."`
 	Async     bool   `help:"Only hand the event over; do not wait for an answer."`
 	Qualifier string `short:"q" placeholder:"Q" help:"Version or alias."`
 	Log       bool   `help:"Show the end of the execution's log, on standard error."`
@@ -71,23 +71,36 @@ func (i *invokeCommand) Run(ctx context.Context, s Streams) error {
 	return nil
 }
 
+// maxPayload is how much the server takes as an event, in bytes.
+const maxPayload = 6*1024*1024 + 100
+
 // readPayload reads what --payload means.
 func readPayload(arg string, in io.Reader) ([]byte, error) {
-	if arg == "-" {
-		data, err := io.ReadAll(in)
-		if err != nil {
-			return nil, fmt.Errorf("read the event from standard input: %w", err)
-		}
-		return data, nil
-	}
-	if file, ok := strings.CutPrefix(arg, "@"); ok {
-		data, err := os.ReadFile(file)
+	file, isFile := strings.CutPrefix(arg, "@")
+	switch {
+	case arg == "-" || arg == "@-":
+		return readEvent(in, "standard input")
+	case isFile:
+		f, err := os.Open(file)
 		if err != nil {
 			return nil, fmt.Errorf("read the event: %w", err)
 		}
-		return data, nil
+		defer f.Close()
+		return readEvent(f, file)
 	}
 	return []byte(arg), nil
+}
+
+// readEvent reads an event to its end, which a device or a pipe may not have.
+func readEvent(r io.Reader, from string) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxPayload+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the event from %s: %w", from, err)
+	}
+	if len(data) > maxPayload {
+		return nil, fmt.Errorf("the event in %s is larger than an event may be: 6 MB, %d bytes", from, maxPayload)
+	}
+	return data, nil
 }
 
 type invocation struct {
@@ -133,6 +146,9 @@ func (c *client) invoke(ctx context.Context, i invocation) (called, error) {
 		return called{}, fmt.Errorf("read the answer: %w", err)
 	}
 	h := resp.Header
+	if h.Get("X-Amz-Executed-Version") == "" && !i.async {
+		return called{}, &stranger{endpoint: c.endpoint}
+	}
 	log, err := base64.StdEncoding.DecodeString(h.Get("X-Amz-Log-Result"))
 	if err != nil {
 		return called{}, fmt.Errorf("read the log in the answer: %w", err)

@@ -17,6 +17,7 @@ import (
 )
 
 func serveTables(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("X-Amzn-Requestid", "r")
 	switch r.URL.Path {
 	case "/_lambent/v1/pools":
 		write(w, `[{"configuration":"nodejs","target":2,"ready":1,"owner":""}]`)

@@ -142,7 +142,7 @@ func (q *quickstartCommand) tour(ctx context.Context, s Streams, cfg config.Conf
 			continue
 		}
 		fmt.Fprintf(s.Err, "deploying %s, which %s, as %s\n", e.Name, e.Does, rt)
-		if _, err := c.deploy(ctx, deployment{name: e.Name, pkg: pkg, runtime: string(rt), handler: e.Handler, timeout: 10}, io.Discard); err != nil {
+		if _, err := c.deploy(ctx, deployment{name: e.Name, pkg: pkg, runtime: string(rt), handler: e.Handler, timeout: new(10)}, io.Discard); err != nil {
 			return fmt.Errorf("deploy the sample %s: %w", e.Name, err)
 		}
 		for i, name := range []string{"cold", "warm"} {

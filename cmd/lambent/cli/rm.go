@@ -20,6 +20,19 @@ Examples:
   lambent rm hello goodbye`
 }
 
+// delete deletes a function.
+func (c *client) delete(ctx context.Context, name string) error {
+	resp, err := c.send(ctx, http.MethodDelete, functionPath(name, ""), nil, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusNoContent {
+		return &stranger{endpoint: c.endpoint}
+	}
+	return nil
+}
+
 // Run deletes the functions.
 func (r *rmCommand) Run(ctx context.Context, s Streams) error {
 	c, err := r.client(s)
@@ -28,7 +41,7 @@ func (r *rmCommand) Run(ctx context.Context, s Streams) error {
 	}
 	var problems []error
 	for _, name := range r.Names {
-		if err := c.call(ctx, http.MethodDelete, functionPath(name, ""), nil, nil); err != nil {
+		if err := c.delete(ctx, name); err != nil {
 			problems = append(problems, fmt.Errorf("delete %s: %w", name, err))
 			if _, gone := errors.AsType[*unreachable](err); gone {
 				break

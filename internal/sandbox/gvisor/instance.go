@@ -42,6 +42,7 @@ type instance struct {
 	root     *container.Container
 	box      *gsandbox.Sandbox // its methods used here may be called at once
 	meter    *meter            // asks the sandbox for its containers' memory
+	cpu      cpuBound
 	pid      int
 	pidfd    *os.File // of the sandbox's process
 	lifeline *os.File // its end is the sandbox's end
@@ -275,7 +276,7 @@ func (i *instance) SetLimits(l sandbox.Limits) error {
 	if processes == 0 {
 		processes = DefaultProcesses
 	}
-	if err := errors.Join(i.group.SetMemory(memory), i.group.SetCPU(l.CPUs), i.group.SetPids(processes)); err != nil {
+	if err := errors.Join(i.group.SetMemory(memory), i.cpu.set(i.group, l.CPUs), i.group.SetPids(processes)); err != nil {
 		return &lambent.Error{Op: "bound instance", Resource: string(i.id), Kind: lambent.KindUnavailable, Err: err}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/control/client"
@@ -12,12 +13,12 @@ import (
 	"gvisor.dev/gvisor/runsc/boot"
 
 	"lambent"
+	"lambent/internal/cgroup"
 )
 
 // memoryTimeout bounds the wait for a sandbox to say what its containers use,
-// whatever the caller's context allows. It takes a fraction of a millisecond;
-// in one that is held by its own CPU limit while all its code wants to run, some
-// tenths of a second.
+// whatever the caller's context allows. It takes a fraction of a millisecond, and
+// cpuPatience more where its CPU bound keeps it from answering.
 const memoryTimeout = 2 * time.Second
 
 // meter asks a sandbox's ledger. Its connection is made when the sandbox is, and
@@ -61,6 +62,44 @@ func (m *meter) ask() (map[string]int64, error) {
 // errMute is a sandbox that does not answer.
 var errMute = errors.New("the sandbox does not answer")
 
+// cpuPatience is how long a sandbox may take to answer before its CPU bound is
+// lifted. The bound holds gVisor's kernel with the code inside: with forty
+// processes that compute on a tenth of a CPU it would not come to its turn in
+// seconds. Without a bound it answers in a millisecond, and code wins no more
+// than that.
+const cpuPatience = 100 * time.Millisecond
+
+// cpuBound is an instance's bound of CPU time, which can be lifted for a moment.
+type cpuBound struct {
+	mu sync.Mutex
+	// +checklocks:mu
+	cpus float64 // 0: none
+	// +checklocks:mu
+	lifted bool
+}
+
+// set changes the bound; while it is lifted, from its return on.
+func (b *cpuBound) set(g *cgroup.Group, cpus float64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.cpus = cpus
+	if b.lifted {
+		return nil
+	}
+	return g.SetCPU(cpus)
+}
+
+// lift lifts the bound, or puts it back.
+func (b *cpuBound) lift(g *cgroup.Group, lifted bool) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lifted = lifted
+	if lifted {
+		return g.SetCPU(0)
+	}
+	return g.SetCPU(b.cpus)
+}
+
 // readMemory asks until there is an answer or the bound is reached.
 func (i *instance) readMemory(ctx context.Context) (map[string]int64, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, memoryTimeout, errMute)
@@ -103,11 +142,24 @@ func (i *instance) readMemoryOnce(ctx context.Context) (map[string]int64, error)
 		<-i.meter.turn
 		got <- answer{memory, err}
 	}()
-	select {
-	case a := <-got:
-		return a.memory, a.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+	patience := time.NewTimer(cpuPatience)
+	defer patience.Stop()
+	for {
+		select {
+		case a := <-got:
+			return a.memory, a.err
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-patience.C: // once, at most
+			if err := i.cpu.lift(i.group, true); err != nil {
+				return nil, err
+			}
+			defer func() {
+				if err := i.cpu.lift(i.group, false); err != nil { // gone with the instance
+					i.driver.log.Debug("bound the instance's CPU time again", "instance", i.id, "err", err)
+				}
+			}()
+		}
 	}
 }
 

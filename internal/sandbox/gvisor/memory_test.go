@@ -123,6 +123,40 @@ func TestASandboxThatDoesNotAnswerIsAnErrorAndNotNothing(t *testing.T) {
 	}
 }
 
+func TestSecurityCodeThatUsesUpTheCPUShareCannotKeepMemoryFromBeingTold(t *testing.T) {
+	d := openDriver(t)
+	i := startInstance(t, d, "i-1", sandbox.Limits{MemoryMB: 1024})
+	_, r := dialogue(t, newContainer(t, i, "c-1"), "/usr/bin/python3", "-c", `
+import os, socket
+s = socket.socket(fileno=3)
+for n in range(40):
+  if os.fork() == 0:
+    while True: pass
+s.sendall(b"up\n"); s.recv(1)`)
+	line(t, r)
+	bound := sandbox.Limits{MemoryMB: 1024, CPUs: 0.1}
+	if err := i.SetLimits(bound); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		if m, err := i.ContainerMemory(t.Context()); err != nil || len(m) != 1 {
+			t.Errorf("%v, %v", m, err)
+		}
+	}
+	before, err := i.Usage() // and the bound is in force again
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second)
+	after, err := i.Usage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if used := after.CPUTime - before.CPUTime; d.Capabilities().CPULimits && used > 500*time.Millisecond {
+		t.Errorf("a second at a tenth of a CPU used %v", used)
+	}
+}
+
 func TestSecurityCodeInsideCannotLeaveItsAccount(t *testing.T) {
 	d := openDriver(t)
 	i := startInstance(t, d, "i-1", sandbox.Limits{MemoryMB: 512})
