@@ -8,5 +8,5 @@
 // reason, and to keep the SDKs out of the server's.
 //
 // The tests need root, as the server does, and node, npm, python3, go and aws.
-// LAMBENT_BIN names a built server; without it `make` builds one.
+// CONFORMANCE_BIN names a built server; without it `make` builds one.
 package conformance

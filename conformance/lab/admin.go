@@ -142,12 +142,18 @@ func (s *Server) Settled() error {
 		if i.State != "warm" {
 			return fmt.Errorf("instance %s is %s, of account %q", i.InstanceID, i.State, i.Account)
 		}
+		if len(i.Containers) != 1+spares {
+			return fmt.Errorf("instance %s has %d runtimes waiting, not %d", i.InstanceID, len(i.Containers), 1+spares)
+		}
 	}
 	if len(instances) != target {
 		return fmt.Errorf("%d instances, the pools hold %d", len(instances), target)
 	}
 	return nil
 }
+
+// spares is the default of the setting instance.spares.
+const spares = 1
 
 // AwaitSettled waits until the server is as it is when nobody has ever called it.
 func (s *Server) AwaitSettled(tb testing.TB) {

@@ -24,15 +24,15 @@ import (
 // because nothing is learned from a slow machine, only from a wrong answer.
 const Patience = 60 * time.Second
 
-// Binary finds the server's executable: $LAMBENT_BIN, or what `make` builds in
+// Binary finds the server's executable: $CONFORMANCE_BIN, or what `make` builds in
 // the repository this module is part of.
 func Binary(ctx context.Context) (string, error) {
-	if bin := os.Getenv("LAMBENT_BIN"); bin != "" {
+	if bin := os.Getenv("CONFORMANCE_BIN"); bin != "" {
 		return filepath.Abs(bin)
 	}
 	_, file, _, ok := runtime.Caller(0)
 	if !ok {
-		return "", errors.New("find the repository: this file's path is unknown; set LAMBENT_BIN")
+		return "", errors.New("find the repository: this file's path is unknown; set CONFORMANCE_BIN")
 	}
 	root := filepath.Join(filepath.Dir(file), "..", "..")
 	cmd := exec.CommandContext(ctx, "make", "-C", root, "build")

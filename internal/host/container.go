@@ -245,7 +245,12 @@ func (c *Container) look(now time.Time) (busy bool) {
 	if c.state == lambent.ContainerBusy && !c.bounded {
 		c.bound()
 	}
-	if now.Sub(c.log.sampled) >= memoryWatch {
+	if now.Sub(c.log.looked) >= memoryWatch {
+		c.log.looked = now
+		if c.inst.within(c.fn.MemoryMB) {
+			return busy
+		}
+		// Somebody in it has more than this function may; who, the sandbox tells.
 		if memory, ok := c.inst.memoryOf(c.id, now, 0); ok && !c.sampled(memory) {
 			c.starved = true
 			c.session.Close()

@@ -188,9 +188,10 @@ type logState struct {
 	stream    string
 	request   lambent.RequestID // whose lines come now; empty during init
 	tail      tail
-	ended     bool  // the execution the tail is of
-	maxMemory int64 // bytes
-	sampled   time.Time
+	ended     bool      // the execution the tail is of
+	maxMemory int64     // bytes
+	sampled   time.Time // when maxMemory was last brought up to date
+	looked    time.Time // when its limit was last held against it
 }
 
 // start names the stream as AWS does: YYYY/MM/DD/[VERSION]32hex.

@@ -358,6 +358,13 @@ func (i *Instance) memoryOf(c lambent.ContainerID, now time.Time, patience time.
 	return bytes, ok
 }
 
+// within tells whether all containers together use no more than so many MB,
+// which costs less to read than what each of them uses.
+func (i *Instance) within(mb int) bool {
+	usage, err := i.box.Usage()
+	return err == nil && usage.MemoryBytes <= int64(mb)<<20
+}
+
 // readMemory asks the sandbox what each container uses.
 func (i *Instance) readMemory() {
 	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
