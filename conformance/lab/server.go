@@ -75,12 +75,7 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("start the server: %w", err)
 	}
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM} // tests that run out of time leave no server
-	s.cmd.Env = []string{"CONFORMANCE_SECRET=" + Secret}                 // no child of the server must see it
-	for _, pair := range os.Environ() {
-		if !strings.HasPrefix(pair, "LAMBENT_") { // of these tests: the server would refuse them
-			s.cmd.Env = append(s.cmd.Env, pair)
-		}
-	}
+	s.cmd.Env = Environment()
 	if err := s.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start the server: %w", err)
 	}
@@ -105,6 +100,19 @@ func Start(ctx context.Context, cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("%w\n%s", err, s.Log())
 	}
 	return s, nil
+}
+
+// Environment is what servers are started in: this process's, with a secret that
+// none of their processes may hold, and without what is these tests' own and the
+// server would refuse.
+func Environment() []string {
+	out := []string{"CONFORMANCE_SECRET=" + Secret}
+	for _, pair := range os.Environ() {
+		if !strings.HasPrefix(pair, "LAMBENT_") {
+			out = append(out, pair)
+		}
+	}
+	return out
 }
 
 // Secret is in the server's environment, for functions to look for in vain.

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 	"time"
 
@@ -203,6 +204,10 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if strings.HasPrefix(r.URL.Path, operatorPrefix) {
+		if clean := path.Clean(r.URL.Path); strings.TrimSuffix(r.URL.Path, "/") != clean {
+			a.unknownOperatorPath(w, r) // the mux would send the caller elsewhere, in HTML
+			return
+		}
 		a.operator.ServeHTTP(w, r)
 		return
 	}

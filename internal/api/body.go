@@ -22,6 +22,7 @@ const (
 	windowBytes = 64 << 10         // at least so much comes, and
 	windowShare = 32               // this part of what is held for it
 	bodyTime    = 2 * time.Minute  // and all of it in this
+	leaveTime   = time.Second      // for what is sent unasked
 )
 
 // body reads the whole request body, at most limit bytes, into one buffer. A
@@ -136,18 +137,24 @@ func (a *API) Relieved() <-chan struct{} { return a.relieved }
 
 // drain reads a body nobody will use, so that a caller that is still writing
 // gets to read why: a connection closed under it would be all it sees. A
-// caller that waits to be told to send is not told; what it may send
-// nevertheless is not waited for.
+// caller that waits to be told to send is not told.
 func (c *call) drain() {
-	if c.r.ContentLength == 0 {
-		return
-	}
-	if c.r.Header.Get("Expect") != "" {
-		c.w.Header().Set("Connection", "close")
+	if c.r.ContentLength == 0 || c.r.Header.Get("Expect") != "" {
 		return
 	}
 	_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(bodyTime))
 	_, _ = io.CopyN(io.Discard, c.r.Body, maxDrain) // an error ends the draining, and that is all
+}
+
+// leave closes the connection of a caller that asked whether to send its body
+// and was refused: what comes next on it may be that body or another request.
+// net/http would wait for a short one.
+func leave(w http.ResponseWriter, r *http.Request) {
+	if r.Header.Get("Expect") == "" || r.ContentLength == 0 {
+		return
+	}
+	w.Header().Set("Connection", "close")
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(leaveTime)) // what is not a connection needs none
 }
 
 func unreadable(err error) error {

@@ -96,6 +96,28 @@ func TestSecurityABodyThatDoesNotComeIsNotWaitedFor(t *testing.T) {
 	})
 }
 
+func TestARefusedExpectationClosesTheConnection(t *testing.T) {
+	d := newDoor(t)
+	for _, length := range []int{5, 99_000_000} {
+		for _, path := range []string{"/nope", "/_lambent/nope", invokePath + "?Qualifier=%zz", "/2015-03-31/functions/a%20b/invocations"} {
+			synctest.Test(t, func(t *testing.T) {
+				c := d.dial(t)()
+				begin := time.Now()
+				if _, err := fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n", path, length); err != nil {
+					t.Fatal(err)
+				}
+				answer, err := io.ReadAll(c)
+				if err != nil || !bytes.HasPrefix(answer, []byte("HTTP/1.1 40")) || !bytes.Contains(answer, []byte("Connection: close\r\n")) {
+					t.Errorf("%s of %d bytes: %v\n%s", path, length, err, answer)
+				}
+				if took := time.Since(begin); took > 2*leaveTime {
+					t.Errorf("%s of %d bytes: closed after %v", path, length, took)
+				}
+			})
+		}
+	}
+}
+
 func TestABodyThatComesSteadilyIsTakenHoweverLongItTakes(t *testing.T) {
 	d := newDoor(t)
 	d.create(t, "f")

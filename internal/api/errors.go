@@ -118,6 +118,7 @@ func (a *API) writeError(w http.ResponseWriter, r *http.Request, operation strin
 		a.log.LogAttrs(r.Context(), slog.LevelWarn, "request refused", slog.String("operation", operation),
 			slog.String("request_id", w.Header().Get(headerRequestID)), slog.Any("error", err))
 	}
+	leave(w, r)
 	body := errorBody{Message: &message}
 	switch e.shape {
 	case bodyTyped:

@@ -44,3 +44,17 @@ func TestSecurityAQualifierOutsideTheModelsPatternDeletesNothing(t *testing.T) {
 		}
 	}
 }
+
+func TestUnknownOperatorPathsAreToldInJSON(t *testing.T) {
+	d := newDoor(t)
+	for _, path := range []string{"/_lambent/nope", "/_lambent//health", "/_lambent/x/../health", "/_lambent/../2015-03-31/functions", "/_lambent/", "/_lambent/health/"} {
+		a := d.do(t, "GET", path, "")
+		a.wantError(t, 404, "UnknownOperationException")
+		if a.header.Get("x-amzn-RequestId") == "" || a.header.Get("Content-Type") != "application/json" {
+			t.Errorf("%s: headers %v", path, a.header)
+		}
+	}
+	if a := d.do(t, "GET", "/_lambent/health", ""); a.status != 200 || a.header.Get("x-amzn-RequestId") == "" {
+		t.Errorf("health: %d %v", a.status, a.header)
+	}
+}

@@ -191,7 +191,7 @@ func TestAMisspeltVariableIsAnErrorThatNamesTheNearest(t *testing.T) {
 			t.Errorf("%s: %v, want an error with %q", variable, err, want)
 		}
 	}
-	if err := load("LAMBENT_IDLE_TIMEOUT=1m", "LAMBENT_GONE=", "_LAMBENT_ENTERED=1", "PATH=/bin", "LAMBENT_SERVICE_HOST=10.0.0.1",
+	if err := load("LAMBENT_IDLE_TIMEOUT=1m", "LAMBENT_GONE=", "LAMBENT_BIN=/bin/lambent", "_LAMBENT_ENTERED=1", "PATH=/bin", "LAMBENT_SERVICE_HOST=10.0.0.1",
 		"LAMBENT_SERVICE_PORT_HTTP=80", "LAMBENT_PORT=tcp://10.0.0.1:80", "LAMBENT_PORT_80_TCP_ADDR=10.0.0.1"); err != nil {
 		t.Errorf("settings, and variables of others: %v", err)
 	}

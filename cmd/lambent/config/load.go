@@ -65,8 +65,9 @@ func Load(s Sources) (Config, error) {
 }
 
 // ofOthers are variables that start as lambent's do and are not meant for it:
-// Kubernetes and Docker tell every container of a service named lambent so.
-var ofOthers = regexp.MustCompile(`^LAMBENT_(SERVICE_(HOST|PORT(_.+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_.+)?)?)$`)
+// Kubernetes and Docker tell every container of a service named lambent so, and
+// the conformance tests are told of the program they test.
+var ofOthers = regexp.MustCompile(`^LAMBENT_(BIN|SERVICE_(HOST|PORT(_.+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_.+)?)?)$`)
 
 // unknownVariables refuses LAMBENT_… variables that are no key's: a setting
 // that was misspelt would else be the default, unnoticed.
