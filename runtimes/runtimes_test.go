@@ -249,3 +249,24 @@ func TestSecurityProcessThatIsRootBecomesTheUserItIsTold(t *testing.T) {
 		})
 	}
 }
+
+func TestARuntimeThatWaitsForCodeAnswersWhetherItIsThere(t *testing.T) {
+	for family, echo := range echoes {
+		t.Run(string(family), func(t *testing.T) {
+			p := start(t, family)
+			for range 3 {
+				ctx, cancel := contextWithTimeout(t, 20*time.Second)
+				if err := p.Ping(ctx); err != nil {
+					t.Fatal(err)
+				}
+				cancel()
+			}
+			if err := assign(t, p, echo.code, echo.handler, nil); err != nil {
+				t.Fatal(err)
+			}
+			if a, err := invoke(t, p, event("1", `7`)); err != nil || string(a.Payload) != `7` {
+				t.Errorf("then it answers %s, %v", a.Payload, err)
+			}
+		})
+	}
+}
