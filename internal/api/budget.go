@@ -17,13 +17,16 @@ const (
 // that carry code leave a quarter of it to those that do not. Safe for
 // concurrent use.
 type budget struct {
-	total, share int64 // bytes; never changed
+	total int64 // bytes; never changed
+	share int64 // of it, an account's; never changed
 
 	mu sync.Mutex
 	// +checklocks:mu
 	held map[lambent.AccountID]int64
 	// +checklocks:mu
-	sum, peak int64
+	sum int64
+	// +checklocks:mu
+	peak int64
 }
 
 func newBudget(total int64) *budget {

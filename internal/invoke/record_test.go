@@ -61,7 +61,7 @@ func TestAReusedContainersRecordNamesNoPool(t *testing.T) {
 }
 
 func TestThrottledCallsAreRecordedAndNobodyIsLeftWaiting(t *testing.T) {
-	p := start(t, 0, func(o *pool.Options) { o.MaxInstances, o.MaxQueue = 1, 1 }, fake.Options{})
+	p := start(t, 0, func(o *pool.Options) { o.MaxInstances, o.InstanceMB, o.MaxQueue = 1, 128, 1 }, fake.Options{})
 	p.deploy("f", "wait gate")
 	var calls sync.WaitGroup
 	calls.Go(func() { p.call(t, "f", "1") })

@@ -194,11 +194,6 @@ func (p *Pool) bootInside(pl *place, s *supply) {
 //
 // +checklocks:p.mu
 func (p *Pool) stopContainer(pl *place, c *host.Container, reserved *lambent.MatchKey) {
-	vacate := func() {
-		if reserved != nil {
-			p.containers.Vacate(pl.inst.ID(), *reserved)
-		}
-	}
 	placed, _, _ := p.containers.Tenancy(pl.inst.ID())
 	if reserved != nil {
 		placed--
@@ -210,11 +205,9 @@ func (p *Pool) stopContainer(pl *place, c *host.Container, reserved *lambent.Mat
 	}
 	switch {
 	case pl.closed:
-		vacate()
-		return
+		return // whose room nobody asks for any more
 	case placed == 0 && len(pl.claims) == 0:
 		p.close(pl)
-		vacate()
 		return
 	}
 	p.work.Go(func() {
@@ -227,7 +220,9 @@ func (p *Pool) stopContainer(pl *place, c *host.Container, reserved *lambent.Mat
 			p.log.Error("a container could not be released whole", "container", c.ID(), "instance", pl.inst.ID(), "error", err)
 			return
 		}
-		vacate()
+		if reserved != nil {
+			p.containers.Vacate(pl.inst.ID(), *reserved)
+		}
 		p.closeEmpty(pl)
 		p.serveQueued()
 		p.bootPending()

@@ -198,7 +198,7 @@ func TestAWaitingRuntimeThatDiesIsReplacedAndHarmsNothing(t *testing.T) {
 	p := sharing(t, f, func(o *pool.Options) { o.Targets = nil })
 	one := acquire(t, p, of(1, "one", "echo", 256))
 	settled(t, f, 1, 2)
-	f.EndWaiting()
+	hosttest.Eventually(t, "one waits, and ends", func() bool { return f.EndWaiting() == 1 })
 	hosttest.Eventually(t, "another waits", func() bool { return f.Driver.Count(fake.OpNewContainer) >= 3 && f.Driver.Alive().Containers == 2 })
 	two := acquire(t, p, of(1, "two", "echo", 256))
 	if instanceOf(two) != instanceOf(one) {
@@ -233,7 +233,7 @@ func TestParallelFirstCallsGetAContainerEachOnInstancesOfTheAccount(t *testing.T
 			t.Error("two callers have one container")
 		}
 		seen[l.Container.ID()] = true
-		defer l.Release()
+		l.Release()
 	}
 	for _, s := range p.Snapshots() {
 		if len(s.Containers) > 0 && s.State == lambent.InstanceActive && s.Account != fn.Account {

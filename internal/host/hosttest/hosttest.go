@@ -125,8 +125,8 @@ func (f *Fixture) isDeaf() bool {
 	return f.deaf >= 0
 }
 
-// EndWaiting ends all runtimes that wait for code.
-func (f *Fixture) EndWaiting() {
+// EndWaiting ends all runtimes that wait for code, and tells how many.
+func (f *Fixture) EndWaiting() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for control := range f.waiting {
@@ -134,6 +134,7 @@ func (f *Fixture) EndWaiting() {
 			_ = raw.Control(func(fd uintptr) { _ = syscall.Shutdown(int(fd), syscall.SHUT_RDWR) }) // which ends its program
 		}
 	}
+	return len(f.waiting)
 }
 
 func (f *Fixture) wait(control *os.File, yes bool) {
