@@ -153,6 +153,9 @@ func (c *Container) Load(ctx context.Context, fn *lambent.Function, initLimit ti
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.requireState("load", lambent.ContainerStarting); err != nil { // stopped with its instance, meanwhile
+		return Loaded{}, err
+	}
 	c.changeState(lambent.ContainerIdle)
 	c.idleSince = c.host.now()
 	return Loaded{CodeCached: cached, Init: took}, nil

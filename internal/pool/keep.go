@@ -72,7 +72,9 @@ func (p *Pool) refill(now time.Time) (again time.Time) {
 func (p *Pool) expire(now time.Time) (again time.Time) {
 	expired, again := placement.Expire(&p.containers, now, placement.Keep{Base: p.opts.IdleTimeout, Most: p.opts.IdleMost})
 	for _, e := range expired {
-		p.discard(p.workers[e.Container])
+		if w := p.workers[e.Container]; w != nil { // else it went with its instance, just now
+			p.discard(w)
+		}
 	}
 	return again
 }

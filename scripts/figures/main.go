@@ -1,32 +1,32 @@
 // Command figures measures lambent from outside and prints README's table of
 // figures: it starts the binary on a data folder of its own, deploys functions
 // through the Lambda API and calls them. Times are noisy and differ between
-// machines; ratios are what counts, so the bare echo server they are compared
-// with is measured in the same run, turn by turn.
+// machines; ratios are what counts, so what lambent is compared with is measured
+// in the same run, turn by turn.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
-	"io"
-	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 )
 
 func main() {
-	binary := flag.String("lambent", "bin/lambent", "the binary to measure")
-	calls := flag.Int("calls", 4000, "how many warm calls")
-	functions := flag.Int("functions", 100, "how many functions to call for the first time")
+	var b bench
+	flag.StringVar(&b.binary, "lambent", "bin/lambent", "the binary to measure")
+	flag.IntVar(&b.calls, "calls", 4000, "how many warm calls")
+	flag.IntVar(&b.functions, "functions", 100, "how many Node functions to call for the first time; two fifths of it of the others")
+	flag.IntVar(&b.idle, "idle", 200, "how many idle containers to keep")
 	echo := flag.Bool("echo", false, "be the bare echo server (used by figures itself)")
-	verbose := flag.Bool("v", false, "show the server's log")
+	flag.BoolVar(&b.verbose, "v", false, "show the server's log")
 	flag.Parse()
+	keepConnections(64)
 
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -34,7 +34,7 @@ func main() {
 	if *echo {
 		err = serveEcho()
 	} else {
-		err = measure(ctx, *binary, *calls, *functions, *verbose)
+		err = b.run(ctx)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "figures:", err)
@@ -42,174 +42,109 @@ func main() {
 	}
 }
 
-// serveEcho is what warm calls are compared with: the least a Go HTTP server
-// does. It prints its address and serves until it is killed.
-func serveEcho() error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return err
-	}
-	fmt.Println(l.Addr())
-	return http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, err := io.ReadAll(r.Body)
-		if err == nil {
-			w.Header().Set("Content-Type", "application/json")
-			_, _ = w.Write(body) // the caller sees what is missing
-		}
-	}))
+// bench is what to measure, and how much of it.
+type bench struct {
+	binary                 string
+	calls, functions, idle int
+	verbose                bool
+	dir                    string // for everything; removed at the end
 }
 
-// figure is a row of the table.
-type figure struct{ name, value, goal string }
-
-func measure(ctx context.Context, binary string, calls, functions int, verbose bool) (err error) {
-	dir, err := os.MkdirTemp("", "lambent-figures-")
+func (b *bench) run(ctx context.Context) (err error) {
+	if b.calls < 1 || b.functions < 5 || b.idle < 1 {
+		return errors.New("the least is 1 call, 5 functions and 1 idle container")
+	}
+	if b.dir, err = os.MkdirTemp("", "lambent-figures-"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	golang, err := buildBootstrap(ctx, b.dir)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if e := os.RemoveAll(dir); err == nil {
-			err = e
-		}
-	}()
-	s, err := startServer(ctx, binary, dir, verbose)
+	rows, err := b.with(ctx, settings{flags: []string{"--pool-nodejs", "4"}, spares: 1}, func(s *server) ([]figure, error) {
+		return b.measureWarmServer(ctx, s, golang)
+	})
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if e := s.stop(); err == nil {
-			err = e
-		}
-	}()
-	rows := []figure{{"`lambent up` until it serves", millis(s.readyAfter), "≤ 1 s"}}
-
-	if err := s.waitForPools(ctx); err != nil {
-		return err
-	}
-	memory, err := residentMB(s.pid())
+	cold, err := b.with(ctx, settings{flags: []string{"--pool-nodejs", "0", "--pool-python", "0", "--pool-provided", "0"}}, func(s *server) ([]figure, error) {
+		return b.measureColdServer(ctx, s)
+	})
 	if err != nil {
 		return err
 	}
-	rows = append(rows, figure{"memory of the server, nothing running", fmt.Sprintf("%d MB", memory), "≤ 120 MB"})
-
-	warm, err := measureWarm(ctx, s, calls)
-	if err != nil {
-		return err
-	}
-	rows = append(rows, warm...)
-
-	first, err := measureFirst(ctx, s, functions, "its account's first", func(i int) user { return user{s.endpoint, fmt.Sprintf("7%011d", i)} })
-	if err != nil {
-		return err
-	}
-	rows = append(rows, first...)
-	first, err = measureFirst(ctx, s, functions, "another of its account", func(int) user { return user{s.endpoint, "888888888888"} })
-	if err != nil {
-		return err
-	}
-	rows = append(rows, first...)
-
-	fmt.Printf("\n%s\n\n| figure | measured | goal |\n|---|---|---|\n", machine())
-	for _, r := range rows {
-		fmt.Printf("| %s | %s | %s |\n", r.name, r.value, r.goal)
-	}
+	rows = append(rows, cold...)
+	rows = append(rows, measureRunners(ctx, b.dir)...)
+	fmt.Print(table(rows))
 	return nil
 }
 
-const echoSource = "export const handler = async (event) => event;\n"
-
-var event = []byte(`{"hello":"world","n":42}`)
-
-// measureWarm compares calls of a Node echo through the whole platform with
-// calls of the bare echo server, in turns so that both see the same noise.
-func measureWarm(ctx context.Context, s *server, calls int) ([]figure, error) {
-	bare, err := startEcho(ctx)
+// with measures with a server of the given settings, on a folder of its own.
+func (b *bench) with(ctx context.Context, set settings, measure func(*server) ([]figure, error)) (rows []figure, err error) {
+	data, err := os.MkdirTemp(b.dir, "data-")
 	if err != nil {
 		return nil, err
 	}
-	defer bare.stop()
-	u := user{s.endpoint, "777777777777"}
-	if err := u.deploy(ctx, "echo", echoSource); err != nil {
+	s, err := startServer(ctx, b.binary, data, set, b.verbose)
+	if err != nil {
 		return nil, err
 	}
-	const warmUp, turn = 300, 100
-	var through, plain []time.Duration
-	for len(through) < warmUp+calls {
-		for range turn {
-			took, err := u.timedInvoke(ctx, "echo")
-			if err != nil {
-				return nil, err
-			}
-			through = append(through, took)
-		}
-		for range turn {
-			took, err := bare.timedPost(ctx)
-			if err != nil {
-				return nil, err
-			}
-			plain = append(plain, took)
-		}
-	}
-	through, plain = through[warmUp:], plain[warmUp:]
-	fmt.Fprintf(os.Stderr, "warm: %d calls each\n", len(through))
-	ratio := float64(percentile(through, 50)) / float64(percentile(plain, 50))
-	return []figure{
-		{"bare Go HTTP echo, p50 / p99", micros(percentile(plain, 50)) + " / " + micros(percentile(plain, 99)), ""},
-		{"warm call of a Node echo, p50 / p99", micros(percentile(through, 50)) + " / " + micros(percentile(through, 99)), ""},
-		{"ratio of the p50s", fmt.Sprintf("%.1f×", ratio), "≤ 4×"},
-	}, nil
+	defer func() { err = errors.Join(err, s.stop()) }()
+	return measure(s)
 }
 
-// measureFirst calls functions that never ran, one after the other, each when
-// the pools are full: a warm instance is there, and none is just being booted.
-// What counts is what the server says: from receipt until the runtime was handed
-// the event.
-func measureFirst(ctx context.Context, s *server, n int, what string, owner func(i int) user) ([]figure, error) {
-	name := func(i int) string { return fmt.Sprintf("first-%d", i) }
-	for i := range n {
-		// Each has code of its own, so that nothing of another one helps.
-		if err := owner(i).deploy(ctx, name(i), fmt.Sprintf("%s// %s %d\n", echoSource, what, i)); err != nil {
-			return nil, err
-		}
+// measureWarmServer measures what takes warm instances or containers.
+func (b *bench) measureWarmServer(ctx context.Context, s *server, golang language) ([]figure, error) {
+	if err := s.settle(ctx, 0); err != nil {
+		return nil, err
 	}
-	var times []time.Duration
-	kinds := map[string]int{}
-	for i := range n {
-		if err := s.waitForPools(ctx); err != nil {
-			return nil, err
-		}
-		until, kind, err := owner(i).firstInvoke(ctx, name(i))
+	memory, err := residentMB(s.pid())
+	if err != nil {
+		return nil, err
+	}
+	rows := []figure{
+		{"`lambent up` until it serves", short(s.readyAfter), "≤ 1 s", s.readyAfter > time.Second},
+		{"memory of the server, nothing running", fmt.Sprintf("%d MB", memory), "≤ 120 MB", memory > 120},
+	}
+	others := b.functions * 2 / 5
+	for _, measure := range []func() ([]figure, error){
+		func() ([]figure, error) { return b.measureEcho(ctx, s) },
+		func() ([]figure, error) { return measureThroughput(ctx, s) },
+		func() ([]figure, error) {
+			return measureFirst(ctx, s, node(), b.functions, "a warm instance ready", goal{12 * ms, 40 * ms})
+		},
+		func() ([]figure, error) {
+			return measureFirst(ctx, s, python(), others, "a warm instance ready", goal{p50: 12 * ms})
+		},
+		func() ([]figure, error) {
+			return measureFirst(ctx, s, golang, others, "a warm instance ready", goal{p50: 25 * ms})
+		},
+		func() ([]figure, error) { return measureFurther(ctx, s, node(), goal{p50: 20 * ms}) },
+		func() ([]figure, error) { return measureFurther(ctx, s, golang, goal{p50: 40 * ms}) },
+	} {
+		more, err := measure()
 		if err != nil {
 			return nil, err
 		}
-		times = append(times, until)
-		kinds[kind]++
+		rows = append(rows, more...)
 	}
-	for i := range n {
-		if err := owner(i).remove(ctx, name(i)); err != nil {
-			return nil, err
-		}
-	}
-	var parts []string
-	for k, c := range kinds {
-		parts = append(parts, fmt.Sprintf("%d %s", c, k))
-	}
-	slices.Sort(parts)
-	return []figure{{
-		fmt.Sprintf("first call of a Node function, %s, until its code has the event (%s)", what, strings.Join(parts, ", ")),
-		"p50 " + millis(percentile(times, 50)) + ", p99 " + millis(percentile(times, 99)),
-		"p50 ≤ 15 ms, p99 ≤ 50 ms",
-	}}, nil
+	return rows, nil
 }
 
-// percentile is the smallest of the times that p in a hundred do not exceed.
-func percentile(times []time.Duration, p int) time.Duration {
-	if len(times) == 0 {
-		return 0
+// measureColdServer measures what finds nothing ready: no instance is warm, and
+// no runtime waits on those there are.
+func (b *bench) measureColdServer(ctx context.Context, s *server) ([]figure, error) {
+	onDemand, err := measureFirst(ctx, s, node(), b.functions/5, "no instance ready", goal{p50: 300 * ms})
+	if err != nil {
+		return nil, err
 	}
-	sorted := slices.Sorted(slices.Values(times))
-	return sorted[max(0, (len(sorted)*p+99)/100-1)]
+	booted, err := measureFurther(ctx, s, node(), goal{p50: 250 * ms})
+	if err != nil {
+		return nil, err
+	}
+	idle, err := measureIdle(ctx, s, b.idle)
+	return slices.Concat(onDemand, booted, idle), err
 }
 
-func millis(d time.Duration) string { return fmt.Sprintf("%.1f ms", float64(d)/1e6) }
-func micros(d time.Duration) string { return fmt.Sprintf("%.0f µs", float64(d)/1e3) }
+func progress(format string, args ...any) { fmt.Fprintf(os.Stderr, format+"\n", args...) }

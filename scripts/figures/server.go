@@ -1,12 +1,9 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -22,20 +19,28 @@ import (
 type server struct {
 	endpoint   string
 	readyAfter time.Duration // from the start of the process until it answered
+	spares     int           // its setting instance.spares
 	cmd        *exec.Cmd
 }
 
 // startTimeout is how long the server may take until it is called broken.
 const startTimeout = 30 * time.Second
 
-// startServer starts the binary, as it is without any settings, and waits until
-// it answers.
-func startServer(ctx context.Context, binary, dir string, verbose bool) (*server, error) {
+// settings are what a server is started with.
+type settings struct {
+	flags  []string
+	spares int
+}
+
+// startServer starts the binary and waits until it answers.
+func startServer(ctx context.Context, binary, data string, set settings, verbose bool) (*server, error) {
+	args := append([]string{"up", "--instance-spares", strconv.Itoa(set.spares)}, set.flags...)
+	progress("%s %s", binary, strings.Join(args, " "))
 	addr, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command(binary, "up", "--listen", addr, "--data", dir, "--log-level", "warn")
+	cmd := exec.Command(binary, append(args, "--listen", addr, "--data", data, "--log-level", "warn")...)
 	if verbose {
 		cmd.Args = append(cmd.Args, "--log-level", "debug")
 	}
@@ -44,7 +49,7 @@ func startServer(ctx context.Context, binary, dir string, verbose bool) (*server
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w; build it with make", binary, err)
 	}
-	s := &server{endpoint: "http://" + addr, cmd: cmd}
+	s := &server{endpoint: "http://" + addr, spares: set.spares, cmd: cmd}
 	for time.Since(begin) < startTimeout {
 		resp, err := http.Get(s.endpoint + "/_lambent/health")
 		if err == nil {
@@ -85,67 +90,63 @@ func (s *server) stop() error {
 	return nil
 }
 
-// poolTimeout is how long a warm instance may take to be there.
-const poolTimeout = 30 * time.Second
+// user is the nth of many accounts.
+func (s *server) user(n int) user { return user{s.endpoint, fmt.Sprintf("7%011d", n)} }
 
-// waitForPools waits until every pool has as many warm instances as it wants.
-func (s *server) waitForPools(ctx context.Context) error {
-	for begin := time.Now(); time.Since(begin) < poolTimeout; {
-		var pools []struct {
-			Target int `json:"target"`
-			Ready  int `json:"ready"`
-		}
+// instance is one as the admin API shows it.
+type instance struct {
+	State      string   `json:"state"`
+	Containers []string `json:"containers"`
+}
+
+func (s *server) instances(ctx context.Context) (all []instance, err error) {
+	err = user{s.endpoint, operator}.call(ctx, http.MethodGet, "/_lambent/v1/instances", nil, &all)
+	return all, err
+}
+
+// pool is one as the admin API shows it.
+type pool struct {
+	Target int `json:"target"`
+	Ready  int `json:"ready"`
+}
+
+// settle waits until the pools are full, each warm instance has its spare, the
+// others have so many containers in all, and nothing else is going on.
+func (s *server) settle(ctx context.Context, containers int) error {
+	err := poll(ctx, func() (bool, error) {
+		var pools []pool
 		if err := (user{s.endpoint, operator}).call(ctx, http.MethodGet, "/_lambent/v1/pools", nil, &pools); err != nil {
-			return err
+			return false, err
 		}
-		full := len(pools) > 0
-		for _, p := range pools {
-			full = full && p.Ready >= p.Target
-		}
-		if full {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(5 * time.Millisecond):
-		}
+		instances, err := s.instances(ctx)
+		return err == nil && isSettled(pools, instances, s.spares, containers), err
+	})
+	if err != nil {
+		return fmt.Errorf("wait for full pools and %d containers beside them: %w", containers, err)
 	}
-	return fmt.Errorf("the pools were not filled within %v", poolTimeout)
+	return nil
 }
 
-// bareEcho is this program as the bare echo server.
-type bareEcho struct {
-	url string
-	cmd *exec.Cmd
-}
-
-func startEcho(ctx context.Context) (*bareEcho, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return nil, err
+func isSettled(pools []pool, instances []instance, spares, containers int) bool {
+	target := 0
+	for _, p := range pools {
+		if p.Ready < p.Target {
+			return false
+		}
+		target += p.Target
 	}
-	cmd := exec.CommandContext(ctx, self, "--echo")
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
+	warm, have := 0, 0
+	for _, i := range instances {
+		switch {
+		case i.State == "warm" && len(i.Containers) == 1+spares:
+			warm++
+		case i.State == "active":
+			have += len(i.Containers)
+		default:
+			return false
+		}
 	}
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start the echo server: %w", err)
-	}
-	b := &bareEcho{cmd: cmd}
-	addr, err := bufio.NewReader(out).ReadString('\n')
-	if err != nil {
-		b.stop()
-		return nil, fmt.Errorf("start the echo server: %w", err)
-	}
-	b.url = "http://" + strings.TrimSpace(addr) + "/"
-	return b, nil
-}
-
-func (b *bareEcho) stop() {
-	_ = b.cmd.Process.Kill()
-	_ = b.cmd.Wait() // it says killed
+	return warm == target && have == containers
 }
 
 // residentMB is a process's resident memory, in MiB.
@@ -163,6 +164,19 @@ func residentMB(pid int) (int, error) {
 	return 0, errors.New("the kernel does not tell a process's memory")
 }
 
+func meminfoKB(name string) (int, error) {
+	text, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if rest, ok := strings.CutPrefix(line, name+":"); ok {
+			return strconv.Atoi(strings.TrimSuffix(strings.TrimSpace(rest), " kB"))
+		}
+	}
+	return 0, fmt.Errorf("/proc/meminfo has no %s", name)
+}
+
 // machine describes what the figures were measured on.
 func machine() string {
 	model := "unknown CPU"
@@ -175,20 +189,10 @@ func machine() string {
 		}
 	}
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	memory := ""
-	if text, err := os.ReadFile("/proc/meminfo"); err == nil {
-		if fields := strings.Fields(string(text)); len(fields) > 1 {
-			kb, _ := strconv.Atoi(fields[1])
-			memory = fmt.Sprintf("%d GiB", (kb+1<<19)>>20)
-		}
+	memory := "unknown memory"
+	if kb, err := meminfoKB("MemTotal"); err == nil {
+		memory = fmt.Sprintf("%d GiB", (kb+1<<19)>>20)
 	}
 	return fmt.Sprintf("%d × %s, %s, Linux %s, %s, %s", runtime.NumCPU(), model, memory, strings.TrimSpace(string(kernel)),
 		runtime.Version(), time.Now().UTC().Format(time.DateOnly))
 }
-
-func drop(body io.ReadCloser) {
-	_, _ = io.Copy(io.Discard, body) // so that the connection is used again
-	_ = body.Close()
-}
-
-func decode(body io.Reader, out any) error { return json.NewDecoder(body).Decode(out) }

@@ -9,12 +9,70 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 )
 
+// language is one way to write the function that answers each event with itself.
+type language struct {
+	name, runtime, handler string
+	file                   string // in the package
+	code                   []byte
+}
+
+func node() language {
+	return language{"Node", "nodejs22.x", "index.handler", "index.mjs", []byte("export const handler = async (event) => event;\n")}
+}
+
+func python() language {
+	return language{"Python", "python3.13", "app.handler", "app.py", []byte("def handler(event, context):\n    return event\n")}
+}
+
+// buildBootstrap builds the function in Go, below dir.
+func buildBootstrap(ctx context.Context, dir string) (language, error) {
+	progress("building the Go function")
+	out := filepath.Join(dir, "bootstrap")
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", out, "./scripts/figures/bootstrap")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		return language{}, fmt.Errorf("build the Go function, from the repository's folder: %w\n%s", err, text)
+	}
+	code, err := os.ReadFile(out)
+	return language{"`provided` (Go)", "provided.al2023", "bootstrap", "bootstrap", code}, err
+}
+
+// pack makes a deployment package. Those of different marks differ, so that
+// nothing that is kept of one helps another.
+func (l language) pack(mark string) ([]byte, error) {
+	var pkg bytes.Buffer
+	z := zip.NewWriter(&pkg)
+	for _, file := range []struct {
+		name string
+		data []byte
+	}{{l.file, l.code}, {"mark.txt", []byte(mark)}} {
+		h := &zip.FileHeader{Name: file.name, Method: zip.Deflate}
+		h.SetMode(0o755)
+		f, err := z.CreateHeader(h)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := f.Write(file.data); err != nil {
+			return nil, err
+		}
+	}
+	if err := z.Close(); err != nil {
+		return nil, err
+	}
+	return pkg.Bytes(), nil
+}
+
 // user calls the API as an account.
-type user struct{ endpoint, account string }
+type user struct {
+	endpoint, account string
+}
 
 // operator is the account the admin paths are asked as.
 const operator = "000000000000"
@@ -53,53 +111,45 @@ func (u user) call(ctx context.Context, method, path string, in, out any) error 
 	if out == nil {
 		return nil
 	}
-	return decode(resp.Body, out)
+	return json.NewDecoder(resp.Body).Decode(out)
 }
 
-// deploy makes a Node function and waits until it can be called.
-func (u user) deploy(ctx context.Context, name, source string) error {
-	var pkg bytes.Buffer
-	z := zip.NewWriter(&pkg)
-	f, err := z.Create("index.mjs")
+func drop(body io.ReadCloser) {
+	_, _ = io.Copy(io.Discard, body) // so that the connection is used again
+	_ = body.Close()
+}
+
+// deploy makes a function of the least memory there is and waits until it can be
+// called.
+func (u user) deploy(ctx context.Context, name string, l language) error {
+	pkg, err := l.pack(u.account + " " + name)
 	if err != nil {
 		return err
 	}
-	if _, err := io.WriteString(f, source); err != nil {
-		return err
-	}
-	if err := z.Close(); err != nil {
-		return err
-	}
 	err = u.call(ctx, http.MethodPost, "/2015-03-31/functions", map[string]any{
-		"FunctionName": name, "Runtime": "nodejs22.x", "Handler": "index.handler", "Role": "arn:aws:iam::" + u.account + ":role/figures",
-		"Code": map[string]any{"ZipFile": pkg.Bytes()}, "MemorySize": 128,
+		"FunctionName": name, "Runtime": l.runtime, "Handler": l.handler, "Role": "arn:aws:iam::" + u.account + ":role/figures",
+		"Code": map[string]any{"ZipFile": pkg}, "MemorySize": 128, "Timeout": 30,
 	}, nil)
 	if err != nil {
 		return err
 	}
-	for {
+	return poll(ctx, func() (bool, error) {
 		var c struct{ State, StateReason string }
 		if err := u.call(ctx, http.MethodGet, "/2015-03-31/functions/"+name+"/configuration", nil, &c); err != nil {
-			return err
+			return false, err
 		}
-		switch c.State {
-		case "Active":
-			return nil
-		case "Pending":
-		default:
-			return fmt.Errorf("%s is %s: %s", name, c.State, c.StateReason)
+		if c.State != "Active" && c.State != "Pending" {
+			return false, fmt.Errorf("%s is %s: %s", name, c.State, c.StateReason)
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(2 * time.Millisecond):
-		}
-	}
+		return c.State == "Active", nil
+	})
 }
 
 func (u user) remove(ctx context.Context, name string) error {
 	return u.call(ctx, http.MethodDelete, "/2015-03-31/functions/"+name, nil, nil)
 }
+
+var event = []byte(`{"hello":"world","n":42}`)
 
 // invoke calls a function; its answer must be the event.
 func (u user) invoke(ctx context.Context, name string) (http.Header, error) {
@@ -112,10 +162,19 @@ func (u user) invoke(ctx context.Context, name string) (http.Header, error) {
 	if err != nil {
 		return nil, err
 	}
-	if resp.Header.Get("X-Amz-Function-Error") != "" || !bytes.Equal(answer, event) {
+	if resp.Header.Get("X-Amz-Function-Error") != "" || !isEvent(answer) {
 		return nil, fmt.Errorf("%s answered %s", name, answer)
 	}
 	return resp.Header, nil
+}
+
+// isEvent compares an answer with the event, whatever the spaces in it.
+func isEvent(answer []byte) bool {
+	if bytes.Equal(answer, event) {
+		return true
+	}
+	var compact bytes.Buffer
+	return json.Compact(&compact, answer) == nil && bytes.Equal(compact.Bytes(), event)
 }
 
 func (u user) timedInvoke(ctx context.Context, name string) (time.Duration, error) {
@@ -124,38 +183,39 @@ func (u user) timedInvoke(ctx context.Context, name string) (time.Duration, erro
 	return time.Since(begin), err
 }
 
-// firstInvoke gives the time from receipt until the runtime was handed the
-// event, and the start kind, both as the server tells.
-func (u user) firstInvoke(ctx context.Context, name string) (time.Duration, string, error) {
+// start is how a call got its container, as the server tells.
+type start struct {
+	until time.Duration // from receipt until the runtime was handed the event
+	kind  string
+}
+
+func (u user) start(ctx context.Context, name string) (start, error) {
 	h, err := u.invoke(ctx, name)
 	if err != nil {
-		return 0, "", err
+		return start{}, err
 	}
 	received, err1 := time.Parse(time.RFC3339Nano, h.Get("X-Lambent-Received-At"))
 	started, err2 := time.Parse(time.RFC3339Nano, h.Get("X-Lambent-Exec-Started-At"))
 	if err := errors.Join(err1, err2); err != nil {
-		return 0, "", fmt.Errorf("the answer does not tell its times: %w", err)
+		return start{}, fmt.Errorf("the answer does not tell its times: %w", err)
 	}
-	return started.Sub(received), h.Get("X-Lambent-Start-Kind"), nil
+	return start{started.Sub(received), h.Get("X-Lambent-Start-Kind")}, nil
 }
 
-func (b *bareEcho) timedPost(ctx context.Context) (time.Duration, error) {
-	begin := time.Now()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, b.url, bytes.NewReader(event))
-	if err != nil {
-		return 0, err
+// patience is how long anything may take to come true.
+const patience = 60 * time.Second
+
+// poll waits until is holds.
+func poll(ctx context.Context, is func() (bool, error)) error {
+	for begin := time.Now(); time.Since(begin) < patience; {
+		if ok, err := is(); ok || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(5 * time.Millisecond):
+		}
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(resp.Body)
-	if err != nil {
-		return 0, err
-	}
-	if !bytes.Equal(answer, event) {
-		return 0, fmt.Errorf("the echo server answered %s", answer)
-	}
-	return time.Since(begin), nil
+	return fmt.Errorf("it did not come true within %v", patience)
 }
