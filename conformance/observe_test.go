@@ -121,7 +121,7 @@ func TestExecutionsAreRecordedForTheirAccountThroughAKill(t *testing.T) {
 // A call that found no room until its caller gave up is throttled, and recorded.
 func TestThrottledCallsAreRecordedAndCounted(t *testing.T) {
 	t.Parallel()
-	s := newServer(t, append(noPools, "--limits-instances", "1")...)
+	s := newServer(t, append(noPools, "--limits-instances", "1", "--instance-memory", "128")...)
 	c := s.Caller(t, fix.accounts.Next())
 	f := node(t).function("full")
 	c.Create(t, f)
