@@ -413,6 +413,9 @@ func (i *Instance) Boot(ctx context.Context, rt hostinfo.Installed, ephemeralMB 
 	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
+	if i.doomed { // nobody would release what Destroy did not see
+		return nil, fmt.Errorf("boot %s on instance %s: it was destroyed meanwhile", rt, i.id)
+	}
 	i.containers[c.id] = c
 	return c, nil
 }

@@ -32,6 +32,8 @@ type Instance struct {
 	// +checklocks:mu
 	state lambent.InstanceState
 	// +checklocks:mu
+	doomed bool // Destroy was called: no container may come any more
+	// +checklocks:mu
 	account lambent.AccountID
 	// +checklocks:mu
 	containers map[lambent.ContainerID]*Container
@@ -117,6 +119,7 @@ func (i *Instance) Destroy(ctx context.Context) error {
 	case lambent.InstanceActive:
 		i.changeState(lambent.InstanceDraining)
 	}
+	i.doomed = true
 	containers := make([]*Container, 0, len(i.containers))
 	for _, c := range i.containers {
 		containers = append(containers, c)
