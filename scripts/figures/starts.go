@@ -89,6 +89,9 @@ func measureFurther(ctx context.Context, s *server, l language, g goal) ([]figur
 func measureIdle(ctx context.Context, s *server, n int) ([]figure, error) {
 	const perAccount, one = 16, 11 // what an instance of 2,048 MB holds of 128; of which one account has some first
 	progress("idle containers: %d", n)
+	if err := s.settle(ctx, 0); err != nil { // what is still being destroyed would be told as memory gained
+		return nil, err
+	}
 	who := func(i int) (user, string) { return s.user(800 + i/perAccount), fmt.Sprint("idle-", i) }
 	for i := range n {
 		u, name := who(i)

@@ -166,6 +166,9 @@ func (b *bench) measureEcho(ctx context.Context, s *server) (rows []figure, err 
 func measureThroughput(ctx context.Context, s *server) (rows []figure, err error) {
 	const clients, warmUp, long = 16, 2 * time.Second, 4 * time.Second
 	progress("warm calls of %d clients", clients)
+	if err := s.settle(ctx, 0); err != nil {
+		return nil, err
+	}
 	u := s.user(901)
 	const name = "echo"
 	if err := u.deploy(ctx, name, node()); err != nil {
