@@ -65,18 +65,18 @@ func (b *bench) run(ctx context.Context) (err error) {
 	rows, err := b.with(ctx, settings{flags: []string{"--pool-nodejs", "4"}, spares: 1}, func(s *server) ([]figure, error) {
 		return b.measureWarmServer(ctx, s, golang)
 	})
+	defer func() { fmt.Print(table(rows)) }() // what there is, however it ends
 	if err != nil {
 		return err
 	}
 	cold, err := b.with(ctx, settings{flags: []string{"--pool-nodejs", "0", "--pool-python", "0", "--pool-provided", "0"}}, func(s *server) ([]figure, error) {
 		return b.measureColdServer(ctx, s)
 	})
+	rows = append(rows, cold...)
 	if err != nil {
 		return err
 	}
-	rows = append(rows, cold...)
 	rows = append(rows, measureRunners(ctx, b.dir)...)
-	fmt.Print(table(rows))
 	return nil
 }
 
@@ -125,7 +125,7 @@ func (b *bench) measureWarmServer(ctx context.Context, s *server, golang languag
 	} {
 		more, err := measure()
 		if err != nil {
-			return nil, err
+			return rows, err
 		}
 		rows = append(rows, more...)
 	}
@@ -141,7 +141,7 @@ func (b *bench) measureColdServer(ctx context.Context, s *server) ([]figure, err
 	}
 	booted, err := measureFurther(ctx, s, node(), goal{p50: 250 * ms})
 	if err != nil {
-		return nil, err
+		return onDemand, err
 	}
 	idle, err := measureIdle(ctx, s, b.idle)
 	return slices.Concat(onDemand, booted, idle), err

@@ -43,7 +43,7 @@ func measureFirst(ctx context.Context, s *server, l language, n int, ready strin
 // instance it has: in the runtime that waits there, or in one that must be booted
 // where none is kept waiting.
 func measureFurther(ctx context.Context, s *server, l language, g goal) ([]figure, error) {
-	const accounts, functions = 3, 10
+	const accounts, functions = 2, 11
 	progress("further functions of an account: %d × %d, %s", accounts, functions-1, l.name)
 	var all []time.Duration
 	kinds := map[string]int{}
