@@ -149,6 +149,10 @@ func (c *Container) Load(ctx context.Context, fn *lambent.Function, initLimit ti
 		if ctx.Err() != nil && context.Cause(ctx) == errInitLimit {
 			return Loaded{Init: took}, &TimeoutError{Phase: "init", Limit: initLimit}
 		}
+		if errors.Is(err, runtimeapi.ErrNotTaken) { // nothing of the function's has happened
+			// Not wrapped: it must not be taken for an exit of the function.
+			return Loaded{}, fmt.Errorf("load %s into container %s: %s", fn.Name, c.id, err)
+		}
 		return Loaded{Init: took}, c.failure(err)
 	}
 	c.mu.Lock()

@@ -13,6 +13,9 @@ import (
 // because Close was called. An *ExitError is one too, with the reason.
 var ErrClosed = errors.New("the runtime's connection is closed")
 
+// ErrNotTaken is an assignment that the runtime was gone before it had taken.
+var ErrNotTaken = errors.New("the runtime did not take its assignment")
+
 // ErrState is a call that the session's state does not allow.
 var ErrState = errors.New("not possible in this state")
 

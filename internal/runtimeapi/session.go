@@ -178,7 +178,8 @@ func (s *Session) Ping(ctx context.Context) error {
 
 // Assign gives the runtime its code and waits until it is initialised. A runtime
 // that reports it cannot run the code is an *InitError, one that ends is an
-// ErrClosed (an *ExitError where the reason is known).
+// ErrClosed (an *ExitError where the reason is known), and an ErrNotTaken too
+// where it never took the assignment whole: nothing of the code's has happened.
 func (s *Session) Assign(ctx context.Context, a *Assignment) error {
 	msg, err := encodeAssignment(a)
 	if err != nil {
@@ -193,9 +194,12 @@ func (s *Session) Assign(ctx context.Context, a *Assignment) error {
 	s.mu.Unlock()
 
 	if err := s.send(ctx, msg); err != nil {
-		return fmt.Errorf("assign container %s: %w", s.id, err)
+		return fmt.Errorf("assign container %s: %w: %w", s.id, ErrNotTaken, err)
 	}
 	if err := s.await(ctx, "initialise", func(st State) bool { return st != Initialising }); err != nil {
+		if errors.Is(s.Err(), syscall.ECONNRESET) { // as in Invoke
+			return fmt.Errorf("%w: %w", ErrNotTaken, err)
+		}
 		return err
 	}
 	s.mu.Lock()
