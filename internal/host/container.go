@@ -254,7 +254,7 @@ func (c *Container) look(now time.Time) (busy bool) {
 	}
 	if now.Sub(c.log.looked) >= memoryWatch {
 		c.log.looked = now
-		if c.inst.within(c.fn.MemoryMB) {
+		if c.log.maxMemory > 0 && c.inst.within(c.fn.MemoryMB) {
 			return busy
 		}
 		// Somebody in it has more than this function may; who, the sandbox tells.

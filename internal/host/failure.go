@@ -97,6 +97,10 @@ func (c *Container) MaxMemoryUsed() int {
 	defer c.mu.Unlock()
 	if read {
 		c.sampled(memory)
+	} else if c.log.maxMemory == 0 && c.fn != nil { // the sandbox is too busy to tell, or gone: the least bound there is
+		if usage, err := c.inst.box.Usage(); err == nil {
+			c.log.maxMemory = min(usage.MemoryBytes, int64(c.fn.MemoryMB)<<20)
+		}
 	}
 	return int((c.log.maxMemory + 1<<20 - 1) >> 20)
 }
