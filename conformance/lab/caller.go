@@ -14,7 +14,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
-	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/lambda"
@@ -48,13 +47,13 @@ func (s *Server) Caller(tb testing.TB, account string) *Caller {
 		config.WithRegion(Region),
 		config.WithBaseEndpoint(s.URL),
 		config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(account, "secret", "")),
-		config.WithHTTPClient(patientClient{awshttp.NewBuildableClient()}),
 		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
 	)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return &Caller{Client: lambda.NewFromConfig(cfg), Server: s, Account: account}
+	client := lambda.NewFromConfig(cfg, func(o *lambda.Options) { o.HTTPClient = patientClient{o.HTTPClient} })
+	return &Caller{Client: client, Server: s, Account: account}
 }
 
 // Function is a function to create. What is zero has AWS's default, but for the
