@@ -15,13 +15,20 @@ import (
 	"lambent/internal/cluster"
 )
 
-// crashDir names, to the child, the folder it shall write to until it is
-// killed.
-const crashDir = "LAMBENT_TEST_CRASH_DIR"
+// These name, to the child, the folder it shall write functions, or objects, to
+// until it is killed.
+const (
+	crashDir     = "LAMBENT_TEST_CRASH_DIR"
+	crashObjects = "LAMBENT_TEST_CRASH_OBJECTS_DIR"
+)
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(crashDir); dir != "" {
 		fmt.Fprintln(os.Stderr, changeUntilKilled(dir))
+		os.Exit(1)
+	}
+	if dir := os.Getenv(crashObjects); dir != "" {
+		fmt.Fprintln(os.Stderr, writeObjectsUntilKilled(dir))
 		os.Exit(1)
 	}
 	os.Exit(m.Run())
@@ -95,7 +102,7 @@ func TestAcknowledgedFunctionsAndTheirCodeSurviveKill(t *testing.T) {
 	dir := t.TempDir()
 	acked := map[lambent.FunctionName]outcome{}
 	for round := range 3 {
-		pending := runAndKill(t, dir, 1+rand.IntN(40), acked)
+		pending := runAndKill(t, crashDir, dir, 1+rand.IntN(40), acked)
 		node := openNode(t, dir)
 		f := open(t, node, nil)
 		named := map[lambent.CodeHash]bool{}
@@ -135,13 +142,13 @@ func TestAcknowledgedFunctionsAndTheirCodeSurviveKill(t *testing.T) {
 
 func first[A, B any](a A, _ B) A { return a }
 
-// runAndKill has a child change functions until it has acknowledged so many and
+// runAndKill has a child change what it is for until it has acknowledged so many and
 // kills it then, at whatever it is doing. It records what was acknowledged and
 // returns what was begun and was not.
-func runAndKill(t *testing.T, dir string, changes int, acked map[lambent.FunctionName]outcome) (pending *outcome) {
+func runAndKill(t *testing.T, child, dir string, changes int, acked map[lambent.FunctionName]outcome) (pending *outcome) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), crashDir+"="+dir)
+	cmd.Env = append(os.Environ(), child+"="+dir)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	stdout, err := cmd.StdoutPipe()

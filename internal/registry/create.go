@@ -58,6 +58,9 @@ func (r *Registry) CreateFunction(ctx context.Context, spec *lambent.Function, p
 	defer mu.Unlock()
 	err = r.requireAbsent(op, k)
 	if err == nil {
+		err = r.dropObjects(ctx, k) // what a deletion before could not remove
+	}
+	if err == nil {
 		err = r.write(ctx, stored{fn: fn}, nil)
 	}
 	if err != nil {
@@ -122,6 +125,7 @@ func (r *Registry) reconcile(ctx context.Context, key string, k functionKey) err
 		if ok {
 			r.remove(k)
 			r.code.release(known.fn.Code)
+			return r.dropObjects(ctx, k)
 		}
 		return nil
 	case err != nil:

@@ -7,7 +7,7 @@ import (
 	"lambent"
 )
 
-// DeleteFunction forgets a function, whatever state it is in; KindNotFound
+// DeleteFunction forgets a function and what belongs to it, whatever state it is in; KindNotFound
 // where there is none. Invocations that hold its record can still get its code
 // for Options.CodeGrace.
 func (r *Registry) DeleteFunction(ctx context.Context, account lambent.AccountID, name lambent.FunctionName) error {
@@ -28,5 +28,8 @@ func (r *Registry) DeleteFunction(ctx context.Context, account lambent.AccountID
 	}
 	r.remove(k)
 	r.code.release(s.fn.Code)
+	if err := r.dropObjects(ctx, k); err != nil { // the function is gone all the same
+		r.opts.Log.Warn("what belonged to a deleted function could not be removed; it is tried again when its name is used, and at the next start", "function", name, "account", account, "err", err)
+	}
 	return nil
 }

@@ -77,8 +77,16 @@ func encodeRecord(fn *lambent.Function, extra extras) ([]byte, error) {
 		State: fn.State, StateReason: fn.StateReason, StateReasonCode: fn.StateReasonCode,
 		UpdateStatus: fn.UpdateStatus, UpdateReason: fn.UpdateReason, UpdateReasonCode: fn.UpdateReasonCode,
 	})
-	if err != nil || len(extra) == 0 {
-		return text, err
+	if err != nil {
+		return nil, err
+	}
+	return withExtras(text, extra)
+}
+
+// withExtras adds the extras to the JSON of a record.
+func withExtras(text []byte, extra extras) ([]byte, error) {
+	if len(extra) == 0 {
+		return text, nil
 	}
 	all := extras{}
 	if err := json.Unmarshal(text, &all); err != nil {
@@ -119,13 +127,13 @@ func decodeRecord(key string, text []byte) (*lambent.Function, extras, error) {
 }
 
 // unmarshal reads a record and the fields it does not know, which few have.
-func unmarshal(text []byte, rec *record) (extras, error) {
+func unmarshal[T any](text []byte, rec *T) (extras, error) {
 	strict := json.NewDecoder(bytes.NewReader(text))
 	strict.DisallowUnknownFields()
 	if err := strict.Decode(rec); err == nil && !strict.More() {
 		return nil, nil
 	}
-	*rec = record{}
+	*rec = *new(T)
 	if err := json.Unmarshal(text, rec); err != nil {
 		return nil, err
 	}
@@ -133,15 +141,15 @@ func unmarshal(text []byte, rec *record) (extras, error) {
 	if err := json.Unmarshal(text, &all); err != nil {
 		return nil, err
 	}
-	for _, name := range recordFields() {
+	for _, name := range fieldsOf[T]() {
 		delete(all, name)
 	}
 	return all, nil
 }
 
-// recordFields lists the names a record may have.
-func recordFields() (names []string) {
-	t := reflect.TypeFor[record]()
+// fieldsOf lists the names the JSON of a struct may have.
+func fieldsOf[T any]() (names []string) {
+	t := reflect.TypeFor[T]()
 	for i := range t.NumField() {
 		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
 		names = append(names, name)

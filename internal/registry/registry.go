@@ -66,8 +66,11 @@ type stored struct {
 type Registry struct {
 	opts    Options
 	records *cluster.Bucket
-	blobs   *cluster.Blobs
-	code    codeStore
+	objects *cluster.Bucket
+	Objects
+	tables []anyTable // all of Objects; fixed once Open returns
+	blobs  *cluster.Blobs
+	code   codeStore
 
 	stop    context.CancelCauseFunc // ends what runs in the background
 	ctx     context.Context         // of the background
@@ -115,16 +118,24 @@ func Open(ctx context.Context, node *cluster.Node, o Options) (*Registry, error)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
 	}
+	objects, err := node.Bucket(ctx, objectsName)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", op, err)
+	}
 	blobs, err := node.Blobs(ctx, codeName)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
 	}
 	r := &Registry{
-		opts: o, records: records, blobs: blobs, seed: maphash.MakeSeed(), slots: make(chan struct{}, maxPreparing),
+		opts: o, records: records, objects: objects, blobs: blobs, seed: maphash.MakeSeed(), slots: make(chan struct{}, maxPreparing),
 	}
 	r.code = codeStore{blobs: blobs, packages: map[lambent.CodeHash]*codePackage{}, now: o.Now}
+	r.openTables()
 	unsettled, err := r.load(ctx)
 	if err != nil {
+		return nil, fmt.Errorf("%s: %w", op, err)
+	}
+	if err := r.loadObjects(ctx); err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
 	}
 	// The background outlives the caller's context, and ends with Close.

@@ -10,9 +10,10 @@ import (
 	"lambent/internal/cluster"
 )
 
-// fill writes records past the registry, as if they had been created.
+// fill writes functions with an object each past the registry, as if they had
+// been created.
 func fill(t testing.TB, node *cluster.Node, n int) {
-	records := must(node.Bucket(t.Context(), recordsName))(t)
+	records, objects := must(node.Bucket(t.Context(), recordsName))(t), must(node.Bucket(t.Context(), objectsName))(t)
 	for i := range n {
 		fn := spec(lambent.FunctionName(fmt.Sprintf("function-with-a-usual-name-%05d", i)))
 		fn.Version, fn.State, fn.UpdateStatus = lambent.Latest, stateActive, updateSuccessful
@@ -20,6 +21,8 @@ func fill(t testing.TB, node *cluster.Node, n int) {
 		fn.Environment = map[string]string{"TABLE": strings.Repeat("x", 200), "LOG_LEVEL": "debug"}
 		fn.Revision, fn.ConfigHash = "8e3e1e7c-31c2-4f0a-9b1c-0a53b2a1d000", fn.HashConfig()
 		must(records.Put(t.Context(), recordKey(fn), must(encodeRecord(fn, nil))(t)))(t)
+		object := must(encodeObject(invokeConfig("arn:aws:sqs:eu-west-1:111122223333:dead-letters"), nil))(t)
+		must(objects.Put(t.Context(), cluster.Key("event-invoke", string(account), string(fn.Name), ""), object))(t)
 	}
 }
 

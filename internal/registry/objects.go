@@ -1,0 +1,38 @@
+package registry
+
+import "time"
+
+// Objects are the tables of what is not a function. A new kind gets a struct, a
+// field here and a line in openTables.
+type Objects struct {
+	// EventInvokeConfigs are of qualifiers.
+	EventInvokeConfigs *Table[EventInvokeConfig]
+	// CodeSigningConfigs are of accounts, without a parent, named by their id.
+	CodeSigningConfigs *Table[CodeSigningConfig]
+}
+
+// openTables makes the tables; loadObjects fills them.
+func (r *Registry) openTables() {
+	r.EventInvokeConfigs = newTable[EventInvokeConfig](r, "event-invoke", ofQualifier)
+	r.CodeSigningConfigs = newTable[CodeSigningConfig](r, "code-signing", ofAccount)
+}
+
+// EventInvokeConfig says how asynchronous invocations of a version or alias are
+// handled. Nil is AWS's default.
+type EventInvokeConfig struct {
+	MaximumRetryAttempts     *int      `json:"maximum_retry_attempts,omitempty"`
+	MaximumEventAgeInSeconds *int      `json:"maximum_event_age_secs,omitempty"`
+	OnSuccess                string    `json:"on_success,omitempty"` // ARN of a destination; empty: none
+	OnFailure                string    `json:"on_failure,omitempty"`
+	LastModified             time.Time `json:"last_modified"`
+}
+
+// CodeSigningConfig says whose signatures code must have, and what happens to
+// code without.
+type CodeSigningConfig struct {
+	Description  string            `json:"description,omitempty"`
+	Publishers   []string          `json:"publishers"` // ARNs of signing profile versions
+	Untrusted    string            `json:"untrusted"`  // Warn or Enforce
+	Tags         map[string]string `json:"tags,omitempty"`
+	LastModified time.Time         `json:"last_modified"`
+}
