@@ -21,9 +21,9 @@ type Machine interface {
 // numbers.
 func (a *API) HandleMachine(m Machine, hostName string) {
 	h := machine{api: a, m: m, host: hostName}
-	a.Handle("GET /_lambent/v1/pools", h.serve(h.pools))
-	a.Handle("GET /_lambent/v1/instances", h.serve(h.instances))
-	a.Handle("GET /_lambent/v1/containers", h.serve(h.containers))
+	a.Handle("GET /_lambent/v1/pools", h.serve("lambent:ListPools", h.pools))
+	a.Handle("GET /_lambent/v1/instances", h.serve("lambent:ListInstances", h.instances))
+	a.Handle("GET /_lambent/v1/containers", h.serve("lambent:ListContainers", h.containers))
 }
 
 type machine struct {
@@ -63,10 +63,10 @@ type (
 	}
 )
 
-// serve answers with what list makes for the caller.
-func (h machine) serve(list func(Caller) any) http.Handler {
+// serve answers with what list makes for a caller who may do the action.
+func (h machine) serve(action string, list func(Caller) any) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		caller, err := h.api.Authenticate(r)
+		caller, err := h.api.Admit(r, action, "*")
 		if err != nil {
 			h.api.writeError(w, r, "", err)
 			return

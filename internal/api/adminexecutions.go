@@ -81,7 +81,7 @@ func (a *API) HandleExecutions(executions Executions) {
 // serveExecutions returns an error only while nothing was written. An answer
 // may be large, so it goes out as it is read.
 func (a *API) serveExecutions(w http.ResponseWriter, r *http.Request, executions Executions) error {
-	caller, err := a.Authenticate(r)
+	caller, err := a.Admit(r, "lambent:ListExecutions", "*")
 	if err != nil {
 		return err
 	}

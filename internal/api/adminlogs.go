@@ -53,6 +53,9 @@ func (a *API) serveLogs(w http.ResponseWriter, r *http.Request, logs FunctionLog
 	if err != nil {
 		return err
 	}
+	if err := a.authorize(&call{r: r, caller: caller, received: a.now()}, "lambent:GetFunctionLogs", lambent.FunctionARN(a.region, ref.Account, ref.Name, ref.Qualifier), ref.Account, nil); err != nil {
+		return err
+	}
 	if _, err := a.functions.Function(ref.Account, ref.Name, ref.Qualifier); err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@ func (a *API) HandleMetrics(h http.Handler) {
 		caller, err := a.Authenticate(r)
 		if err == nil && !caller.Operator {
 			err = &lambent.Error{Op: "read metrics", Kind: lambent.KindDenied,
-				Message: "The metrics are the operator's. With auth: open, that is who asks from the server's own machine without credentials"}
+				Message: "The metrics are the operator's: with auth: open, who asks from the server's own machine without credentials; with auth: required, who has an operator's key"}
 		}
 		if err != nil {
 			a.writeError(w, r, "", err)

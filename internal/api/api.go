@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/internal/policy"
 )
 
 // Functions is what the API needs of whoever remembers functions. Every record
@@ -56,7 +57,8 @@ type Options struct {
 	Region       string // in ARNs; empty: us-east-1
 	Architecture string // of this machine: x86_64 or arm64; empty: x86_64
 
-	// Authenticate tells who asks; nil: AuthenticateOpen, and web pages are kept
+	// Authenticate tells who asks, and may replace the request's body by one that
+	// proves itself as it is read; nil: AuthenticateOpen, and web pages are kept
 	// away: see Hosts.
 	Authenticate func(*http.Request) (Caller, error)
 	// Hosts are names, beside localhost, by which the server may be asked and
@@ -100,6 +102,11 @@ type API struct {
 	architecture string
 	now          func() time.Time
 	log          *slog.Logger
+
+	// functionPolicy finds the policy attached to a function, version or alias by
+	// its ARN; nil for none. The field may be nil.
+	functionPolicy func(arn string) *policy.Document
+	anybody        *policy.Document // allows everything to everybody
 
 	guard    *guard // nil where callers prove who they are
 	shapes   *shapes
@@ -155,6 +162,11 @@ func New(opts Options) (*API, error) {
 	if _, err := rand.Read(a.linkKey); err != nil {
 		return nil, err
 	}
+	var err error
+	a.anybody, err = policy.Parse([]byte(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"}}`), policy.Resource)
+	if err != nil {
+		return nil, err
+	}
 	a.started = a.now()
 	a.streams, a.endStreams = context.WithCancel(context.Background())
 	a.routes = newRoutes(map[string]handler{
@@ -179,8 +191,18 @@ func New(opts Options) (*API, error) {
 func (a *API) Handle(pattern string, h http.Handler) { a.operator.Handle(pattern, h) }
 
 // Authenticate tells who sent a request, by the rule the API itself goes by:
-// handlers of operator's paths use it to keep accounts apart.
-func (a *API) Authenticate(r *http.Request) (Caller, error) { return a.authenticate(r) }
+// handlers of operator's paths use it to keep accounts apart. It may read the
+// request's body, of at most 1 MiB, and then replaces it.
+func (a *API) Authenticate(r *http.Request) (Caller, error) {
+	caller, err := a.authenticate(r)
+	if err == nil && caller.Prove != nil {
+		err = proveSmall(r, &caller)
+	}
+	if err != nil {
+		return Caller{}, err
+	}
+	return caller, nil
+}
 
 // EndStreams ends the answers that would go on for ever, such as a log that is
 // followed, and those still to come at once. All other requests go on.
@@ -235,6 +257,15 @@ func (a *API) serve(c *call) (name string, err error) {
 		c.drain()
 		return rt.name, err
 	}
+	if c.caller.Prove != nil {
+		if err := a.prove(c, rt.name); err != nil {
+			return rt.name, err
+		}
+	}
+	if err := a.admit(c, rt); err != nil {
+		c.drain()
+		return rt.name, err
+	}
 	if rt.handler == nil {
 		c.drain()
 		return rt.name, notImplemented(rt.name)
@@ -256,6 +287,8 @@ type call struct {
 	values   url.Values // of the query: one each
 	params   [3]string  // of the path, in its order
 	reserved int64      // bytes of the body budget
+	read     bool       // the body was read to prove the caller, and is payload
+	payload  []byte
 }
 
 // query returns a parameter of the query, nil where it is not there.

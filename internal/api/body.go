@@ -30,6 +30,12 @@ const (
 // buffer is made whole. Every byte of it is taken from the body budget until
 // the request is answered. tooLarge is the error for a body over limit.
 func (a *API) body(c *call, limit int64, tooLarge *lambent.Error) ([]byte, error) {
+	if c.read {
+		if int64(len(c.payload)) > limit {
+			return nil, tooLarge
+		}
+		return c.payload, nil
+	}
 	length := c.r.ContentLength
 	if length == 0 {
 		return nil, nil
@@ -63,6 +69,9 @@ func (a *API) body(c *call, limit int64, tooLarge *lambent.Error) ([]byte, error
 			c.w.Header().Set("Connection", "close") // what is still to come has nowhere to go
 			return nil, tooSlow(err)
 		case err != nil:
+			if _, told := errors.AsType[*lambent.Error](err); told { // it is not the body that was signed
+				return nil, err
+			}
 			return nil, unreadable(err)
 		}
 		p.came(n, cap(buf))
@@ -139,7 +148,7 @@ func (a *API) Relieved() <-chan struct{} { return a.relieved }
 // gets to read why: a connection closed under it would be all it sees. A
 // caller that waits to be told to send is not told.
 func (c *call) drain() {
-	if c.r.ContentLength == 0 || c.r.Header.Get("Expect") != "" {
+	if c.read || c.r.ContentLength == 0 || c.r.Header.Get("Expect") != "" {
 		return
 	}
 	_ = http.NewResponseController(c.w).SetReadDeadline(time.Now().Add(bodyTime))

@@ -134,6 +134,12 @@ func (a *API) createFunction(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := a.authorize(c, "lambda:CreateFunction", lambent.FunctionARN(a.region, ref.Account, ref.Name, ""), ref.Account, nil); err != nil {
+		return err
+	}
+	if err := a.admitRole(c, q.Role); err != nil {
+		return err
+	}
 	if ref.Qualifier != "" {
 		return invalid(operation, "A function is created without a qualifier: leave out what stands behind its name.")
 	}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"lambent"
+	"lambent/internal/sigv4"
 )
 
 // bodyShape is how an exception's JSON body spells its members: AWS's
@@ -55,6 +56,12 @@ var named = map[string]exception{
 	"UnknownOperationException":    {http.StatusNotFound, "UnknownOperationException", bodyPlain},
 	"RequestTimeoutException":      {http.StatusRequestTimeout, "RequestTimeoutException", bodyPlain},
 	"CodeStorageExceededException": {http.StatusBadRequest, "CodeStorageExceededException", bodyTyped},
+
+	sigv4.MissingAuthenticationToken: {http.StatusForbidden, sigv4.MissingAuthenticationToken, bodyPlain},
+	sigv4.IncompleteSignature:        {http.StatusForbidden, sigv4.IncompleteSignature, bodyPlain},
+	sigv4.InvalidSignature:           {http.StatusForbidden, sigv4.InvalidSignature, bodyPlain},
+	sigv4.UnrecognizedClient:         {http.StatusForbidden, sigv4.UnrecognizedClient, bodyPlain},
+	sigv4.ExpiredToken:               {http.StatusForbidden, sigv4.ExpiredToken, bodyPlain},
 }
 
 // fallback is what a caller is told where an error carries no message.

@@ -51,6 +51,8 @@ type route struct {
 	part    []string
 	params  []int // where "{}" stands in part
 	handler handler
+
+	permission permission
 }
 
 func (rt *route) matches(s *segments) bool {
@@ -77,7 +79,7 @@ func newRoutes(handlers map[string]handler) routes {
 			if (op.query != "") != withQuery {
 				continue
 			}
-			rt := route{operation: op, part: strings.Split(op.path[1:], "/"), handler: handlers[op.name]}
+			rt := route{operation: op, part: strings.Split(op.path[1:], "/"), handler: handlers[op.name], permission: permissionOf(op)}
 			for i, part := range rt.part {
 				if part == "{}" {
 					rt.params = append(rt.params, i)

@@ -3,6 +3,7 @@ package api
 import (
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -104,15 +105,15 @@ func TestAuthenticateOpen(t *testing.T) {
 		name, target, auth, remote string
 		want                       Caller
 	}{
-		{"nothing, from here", "/", "", "127.0.0.1:1", Caller{Account: "000000000000", Operator: true}},
-		{"nothing, from here by IPv6", "/", "", "[::1]:1", Caller{Account: "000000000000", Operator: true}},
-		{"nothing, from elsewhere", "/", "", "192.0.2.1:1", Caller{Account: "000000000000"}},
-		{"nothing, from nowhere", "/", "", "", Caller{Account: "000000000000"}},
-		{"any key", "/", "AWS4-HMAC-SHA256 Credential=test/20261121/us-east-1/lambda/aws4_request, SignedHeaders=host, Signature=0", "127.0.0.1:1", Caller{Account: "000000000000", Operator: true}},
-		{"an account", "/", "AWS4-HMAC-SHA256 Credential=123456789012/20261121/us-east-1/lambda/aws4_request", "127.0.0.1:1", Caller{Account: "123456789012"}},
-		{"13 digits", "/", "AWS4-HMAC-SHA256 Credential=1234567890123/x", "192.0.2.1:1", Caller{Account: "000000000000"}},
-		{"in the query", "/?X-Amz-Credential=123456789012%2Fx", "", "127.0.0.1:1", Caller{Account: "123456789012"}},
-		{"nonsense", "/", "Basic 123456789012/", "192.0.2.1:1", Caller{Account: "000000000000"}},
+		{"nothing, from here", "/", "", "127.0.0.1:1", openCaller("000000000000", true)},
+		{"nothing, from here by IPv6", "/", "", "[::1]:1", openCaller("000000000000", true)},
+		{"nothing, from elsewhere", "/", "", "192.0.2.1:1", openCaller("000000000000", false)},
+		{"nothing, from nowhere", "/", "", "", openCaller("000000000000", false)},
+		{"any key", "/", "AWS4-HMAC-SHA256 Credential=test/20261121/us-east-1/lambda/aws4_request, SignedHeaders=host, Signature=0", "127.0.0.1:1", openCaller("000000000000", true)},
+		{"an account", "/", "AWS4-HMAC-SHA256 Credential=123456789012/20261121/us-east-1/lambda/aws4_request", "127.0.0.1:1", openCaller("123456789012", false)},
+		{"13 digits", "/", "AWS4-HMAC-SHA256 Credential=1234567890123/x", "192.0.2.1:1", openCaller("000000000000", false)},
+		{"in the query", "/?X-Amz-Credential=123456789012%2Fx", "", "127.0.0.1:1", openCaller("123456789012", false)},
+		{"nonsense", "/", "Basic 123456789012/", "192.0.2.1:1", openCaller("000000000000", false)},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -122,7 +123,7 @@ func TestAuthenticateOpen(t *testing.T) {
 				r.Header.Set("Authorization", tt.auth)
 			}
 			got, err := AuthenticateOpen(r)
-			if err != nil || got != tt.want {
+			if err != nil || !reflect.DeepEqual(got, tt.want) {
 				t.Errorf("%+v, %v; want %+v", got, err, tt.want)
 			}
 		})

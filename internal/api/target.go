@@ -59,7 +59,7 @@ func (a *API) target(caller Caller, operation, name string, qualifier *string) (
 		if ref.Account == "" {
 			ref.Account = caller.Account
 		}
-		if ref.Account != caller.Account {
+		if ref.Account != caller.Account && ref.Account != caller.granted {
 			return ref, a.denied(caller, operation, ref)
 		}
 	}
@@ -91,8 +91,8 @@ func (a *API) denied(caller Caller, operation string, ref lambent.FunctionRef) e
 		action = "lambda:InvokeFunction"
 	}
 	return &lambent.Error{Op: operation, Resource: string(ref.Name), Kind: lambent.KindDenied,
-		Message: fmt.Sprintf("User: arn:aws:iam::%s:root is not authorized to perform: %s on resource: %s because no resource-based policy allows the %s action",
-			caller.Account, action, lambent.FunctionARN(a.region, ref.Account, ref.Name, ref.Qualifier), action)}
+		Message: fmt.Sprintf("User: %s is not authorized to perform: %s on resource: %s because no resource-based policy allows the %s action",
+			caller.Principal.ARN, action, lambent.FunctionARN(a.region, ref.Account, ref.Name, ref.Qualifier), action)}
 }
 
 // invalid is an InvalidParameterValueException.

@@ -42,6 +42,9 @@ func (a *API) updateFunctionConfiguration(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := a.admitRole(c, q.Role); err != nil {
+		return err
+	}
 	if err := q.settings.acceptable(operation); err != nil {
 		return err
 	}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"hash"
 	"io"
-	"net/http"
 )
 
 // hashedBody is a body whose hash was signed. It gives the error of a mismatch
@@ -23,9 +22,6 @@ type hashedBody struct {
 // newHashedBody makes the body of a request of which length bytes come, a
 // negative number of them being unknown.
 func newHashedBody(body io.ReadCloser, length int64, want [sha256.Size]byte) io.ReadCloser {
-	if body == nil {
-		body = http.NoBody
-	}
 	return &hashedBody{body: body, want: want, hash: sha256.New(), left: length}
 }
 

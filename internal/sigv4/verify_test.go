@@ -174,6 +174,13 @@ func TestSecurityABodyThatIsNotTheSignedOneIsNotTaken(t *testing.T) {
 			}
 		})
 	}
+	t.Run("a body left out", func(t *testing.T) {
+		r := sdkSigned(t, "POST", "/", "honest", "", declared("honest"))
+		r.Body, r.ContentLength = http.NoBody, 0
+		if _, err := lambdaVerifier(testTime).Verify(r); !isRefused(err, InvalidSignature) {
+			t.Error(err)
+		}
+	})
 	t.Run("the error comes with the last byte", func(t *testing.T) {
 		r := sdkSigned(t, "POST", "/", "honest", "", declared("honest"))
 		r.Body = io.NopCloser(strings.NewReader("hOnest"))
