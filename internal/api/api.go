@@ -110,6 +110,7 @@ type API struct {
 
 	guard    *guard // nil where callers prove who they are
 	shapes   *shapes
+	model    *model
 	routes   routes
 	operator *http.ServeMux
 	linkKey  []byte // signs code locations; of this process only
@@ -143,6 +144,10 @@ func New(opts Options) (*API, error) {
 		operator:     http.NewServeMux(),
 		linkKey:      make([]byte, 32),
 	}
+	var err error
+	if a.model, err = loadModel(); err != nil {
+		return nil, err
+	}
 	if a.authenticate == nil {
 		a.authenticate = AuthenticateOpen
 		a.guard = newGuard(opts.Hosts)
@@ -162,23 +167,13 @@ func New(opts Options) (*API, error) {
 	if _, err := rand.Read(a.linkKey); err != nil {
 		return nil, err
 	}
-	var err error
 	a.anybody, err = policy.Parse([]byte(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":"*","Action":"*","Resource":"*"}}`), policy.Resource)
 	if err != nil {
 		return nil, err
 	}
 	a.started = a.now()
 	a.streams, a.endStreams = context.WithCancel(context.Background())
-	a.routes = newRoutes(map[string]handler{
-		"CreateFunction":              (*API).createFunction,
-		"GetFunction":                 (*API).getFunction,
-		"GetFunctionConfiguration":    (*API).getFunctionConfiguration,
-		"ListFunctions":               (*API).listFunctions,
-		"UpdateFunctionCode":          (*API).updateFunctionCode,
-		"UpdateFunctionConfiguration": (*API).updateFunctionConfiguration,
-		"DeleteFunction":              (*API).deleteFunction,
-		"Invoke":                      (*API).invoke,
-	})
+	a.routes = newRoutes(handlers())
 	a.operator.HandleFunc("GET /_lambent/health", a.health)
 	a.operator.HandleFunc("GET "+codePath+"{hash}", a.serveCode)
 	a.operator.HandleFunc(operatorPrefix, a.unknownOperatorPath)

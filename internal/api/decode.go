@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"lambent"
 )
@@ -130,23 +131,32 @@ func (d *decoder) str(to **string) error {
 
 // integer reads a whole number that fits 32 bits, the model's integer.
 func (d *decoder) integer(to **int) error {
+	var n int64
+	if err := d.whole(&n, "integer"); err != nil {
+		return err
+	}
+	i := int(n)
+	*to = &i
+	return nil
+}
+
+// whole reads a whole number of one of the model's types: integer or long.
+func (d *decoder) whole(to *int64, kind string) error {
 	c, err := d.value()
 	if err != nil {
 		return err
 	}
+	article, java, _ := strings.Cut(javaName(kind), " ")
 	if c != '-' && (c < '0' || c > '9') {
-		return d.mismatch(c, "Integer")
+		return d.mismatch(c, java)
 	}
 	token, err := d.number()
 	if err != nil {
 		return err
 	}
-	n, err := strconv.ParseInt(string(token), 10, 32)
-	if err != nil {
-		return &typeError{text: fmt.Sprintf("The value %.40s can not be converted to an Integer", token)}
+	if *to, err = strconv.ParseInt(string(token), 10, bitsOf(kind)); err != nil {
+		return &typeError{text: fmt.Sprintf("The value %.40s can not be converted to %s %s", token, article, java)}
 	}
-	i := int(n)
-	*to = &i
 	return nil
 }
 
@@ -237,21 +247,7 @@ func (d *decoder) strings(to *[]*string) error {
 // strMap reads a map of strings. Null values stay nil, as in strings.
 func (d *decoder) strMap(to *map[string]*string) error {
 	out := map[string]*string{}
-	c, err := d.value()
-	if err != nil {
-		return err
-	}
-	if c != '{' {
-		return d.mismatch(c, "map")
-	}
-	err = d.entries('{', func() error {
-		name, err := d.text()
-		if err != nil {
-			return err
-		}
-		if err := d.colon(); err != nil {
-			return err
-		}
+	err := d.mapping(func(name string) error {
 		var s *string
 		isNull, err := d.null()
 		if err == nil && !isNull {
@@ -262,6 +258,28 @@ func (d *decoder) strMap(to *map[string]*string) error {
 	})
 	*to = out
 	return err
+}
+
+// mapping reads a map and calls entry for each of its entries, with the decoder
+// in front of the value, which may be null.
+func (d *decoder) mapping(entry func(name string) error) error {
+	c, err := d.value()
+	if err != nil {
+		return err
+	}
+	if c != '{' {
+		return d.mismatch(c, "map")
+	}
+	return d.entries('{', func() error {
+		name, err := d.text()
+		if err != nil {
+			return err
+		}
+		if err := d.colon(); err != nil {
+			return err
+		}
+		return entry(name)
+	})
 }
 
 // mismatch names a type error in Coral's words: c starts the value that is

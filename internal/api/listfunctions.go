@@ -82,9 +82,14 @@ func queryInteger(c *call, name string) (*int, error) {
 	}
 	n, err := strconv.ParseInt(*s, 10, 32)
 	if err != nil {
-		return nil, &lambent.Error{Op: "read query", Resource: name, Kind: lambent.KindMalformed, Reason: "SerializationException",
-			Message: "STRING_VALUE can not be converted to an Integer", Err: err}
+		return nil, cannotConvert("STRING_VALUE can not be converted to an Integer")
 	}
 	i := int(n)
 	return &i, nil
+}
+
+// cannotConvert is the error for a value outside of the body that is of another
+// type than the model's.
+func cannotConvert(message string) error {
+	return &lambent.Error{Op: "read request", Kind: lambent.KindMalformed, Reason: "SerializationException", Message: message}
 }

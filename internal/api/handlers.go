@@ -1,0 +1,27 @@
+package api
+
+// handlers are the operations that lambent does, by name. docs/operations.md is
+// made of this and of remarks; after a change run
+//
+//	go test ./internal/api -run TestTableOfOperations -update
+func handlers() map[string]handler {
+	return map[string]handler{
+		"CreateFunction":              (*API).createFunction,
+		"GetFunction":                 (*API).getFunction,
+		"GetFunctionConfiguration":    (*API).getFunctionConfiguration,
+		"ListFunctions":               (*API).listFunctions,
+		"UpdateFunctionCode":          (*API).updateFunctionCode,
+		"UpdateFunctionConfiguration": (*API).updateFunctionConfiguration,
+		"DeleteFunction":              (*API).deleteFunction,
+		"Invoke":                      (*API).invoke,
+	}
+}
+
+// remarks are what callers should know of an operation beside that it works, or
+// does not: one line each, without a full stop.
+func remarks() map[string]string {
+	return map[string]string{
+		"CreateFunction": "no layers, no VPC, no dead-letter queue, no SnapStart, no file systems, no tracing: what is asked for and cannot be had is refused",
+		"Invoke":         "types RequestResponse and DryRun",
+	}
+}
