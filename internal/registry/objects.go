@@ -1,10 +1,17 @@
 package registry
 
-import "time"
+import (
+	"time"
+
+	"lambent/internal/policy"
+)
 
 // Objects are the tables of what is not a function. A new kind gets a struct, a
 // field here and a line in openTables.
 type Objects struct {
+	// FunctionPolicies are of qualifiers, "" being the function's own: see
+	// EditFunctionPolicy.
+	FunctionPolicies *Table[policy.Attached]
 	// EventInvokeConfigs are of qualifiers.
 	EventInvokeConfigs *Table[EventInvokeConfig]
 	// CodeSigningConfigs are of accounts, without a parent, named by their id.
@@ -13,6 +20,7 @@ type Objects struct {
 
 // openTables makes the tables; loadObjects fills them.
 func (r *Registry) openTables() {
+	r.FunctionPolicies = newTable[policy.Attached](r, "function-policy", ofQualifier)
 	r.EventInvokeConfigs = newTable[EventInvokeConfig](r, "event-invoke", ofQualifier)
 	r.CodeSigningConfigs = newTable[CodeSigningConfig](r, "code-signing", ofAccount)
 }

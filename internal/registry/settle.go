@@ -52,10 +52,16 @@ func (r *Registry) settle(prepared *lambent.Function, failure error) error {
 	mu.Lock()
 	defer mu.Unlock()
 	s, err := r.current("settle function", k)
-	if err != nil || s.fn.Revision != prepared.Revision {
+	if err != nil || !changing(s.fn) || !sameChange(s.fn, prepared) {
 		return nil // deleted, or closed; a new function of the name settles by itself
 	}
 	return r.write(ctx, stored{fn: settled(s.fn, failure), extra: s.extra}, &s)
+}
+
+// sameChange reports whether two records of a function are of the same change.
+// They may be of different revisions: a change of the function's policy is one.
+func sameChange(a, b *lambent.Function) bool {
+	return a.Code == b.Code && a.ConfigHash == b.ConfigHash && a.LastModified.Equal(b.LastModified)
 }
 
 // settled decides what becomes of a changing record once it was prepared, or
