@@ -29,14 +29,15 @@ type Function struct {
 	Architectures []string // one of "x86_64", "arm64"
 	Environment   map[string]string
 	Tags          map[string]string
-	Layers        []string
-	TracingMode   string // "PassThrough" or "Active"
+	Layers        []Layer // mounted at /opt, later ones over earlier ones
+	TracingMode   string  // "PassThrough" or "Active"
 	KMSKeyArn     string
 	LoggingFormat string // "Text" or "JSON"
 	LogGroup      string // empty: /aws/lambda/NAME
 
 	Code     CodeHash
 	CodeSize int64 // bytes of the deployment package, zipped
+	Unpacked int64 // bytes of it unpacked; 0 where nobody counted them
 
 	Revision     string // UUID; another one with every change, AWS's RevisionId
 	ConfigHash   string // HashConfig as of the last change
@@ -72,7 +73,9 @@ func (f *Function) HashConfig() string {
 	}
 	put(string(f.Runtime), f.Role, f.Handler, f.PackageType, f.TracingMode, f.KMSKeyArn, f.LoggingFormat, f.LogGroup)
 	put(f.Architectures...)
-	put(f.Layers...)
+	for _, l := range f.Layers {
+		put(l.ARN, string(l.Code))
+	}
 	for _, k := range slices.Sorted(maps.Keys(f.Environment)) {
 		put(k, f.Environment[k])
 	}

@@ -70,7 +70,7 @@ func FuzzParseFunctionRef(f *testing.F) {
 
 func TestFunctionsShareContainersOnlyWhereAllThatMattersIsEqual(t *testing.T) {
 	base := lambent.Function{Account: "1", Name: "f", Version: lambent.Latest, Runtime: "nodejs20.x", Handler: "a.b", MemoryMB: 128, EphemeralMB: 512,
-		Code: "c", Environment: map[string]string{"A": "1", "B": "2"}, Layers: []string{"l1", "l2"}}
+		Code: "c", Environment: map[string]string{"A": "1", "B": "2"}, Layers: []lambent.Layer{{ARN: "l1"}, {ARN: "l2"}}}
 	key := func(change func(*lambent.Function)) lambent.MatchKey {
 		f := base
 		change(&f)
@@ -85,7 +85,7 @@ func TestFunctionsShareContainersOnlyWhereAllThatMattersIsEqual(t *testing.T) {
 		"handler": func(f *lambent.Function) { f.Handler = "a.c" }, "runtime": func(f *lambent.Function) { f.Runtime = "nodejs22.x" },
 		"environment": func(f *lambent.Function) { f.Environment = map[string]string{"A": "1", "B": "3"} },
 		"moved bytes": func(f *lambent.Function) { f.Environment = map[string]string{"A": "1B", "": "2"} },
-		"layers":      func(f *lambent.Function) { f.Layers = []string{"l2", "l1"} }, "role": func(f *lambent.Function) { f.Role = "r" },
+		"layers":      func(f *lambent.Function) { f.Layers = []lambent.Layer{{ARN: "l2"}, {ARN: "l1"}} }, "role": func(f *lambent.Function) { f.Role = "r" },
 	} {
 		if key(change) == same {
 			t.Errorf("another %s makes no difference", what)

@@ -141,10 +141,7 @@ func TestCreateFunctionRefusesWhatCannotBeHad(t *testing.T) {
 	named := map[string]func(*lambda.CreateFunctionInput){
 		"java21":     func(in *lambda.CreateFunctionInput) { in.Runtime = types.RuntimeJava21 },
 		"nodejs99.x": func(in *lambda.CreateFunctionInput) { in.Runtime = "nodejs99.x" },
-		"Layers": func(in *lambda.CreateFunctionInput) {
-			in.Layers = []string{"arn:aws:lambda:us-east-1:" + c.Account + ":layer:l:1"}
-		},
-		"VpcConfig": func(in *lambda.CreateFunctionInput) { in.VpcConfig = &types.VpcConfig{SubnetIds: []string{"subnet-1"}} },
+		"VpcConfig":  func(in *lambda.CreateFunctionInput) { in.VpcConfig = &types.VpcConfig{SubnetIds: []string{"subnet-1"}} },
 		"DeadLetterConfig": func(in *lambda.CreateFunctionInput) {
 			in.DeadLetterConfig = &types.DeadLetterConfig{TargetArn: aws.String("arn:aws:sqs:us-east-1:1:q")}
 		},
@@ -206,15 +203,6 @@ func TestUnsupportedOperationsSaySo(t *testing.T) {
 			return err
 		},
 		"ListAliases": func() error { _, err := c.ListAliases(ctx, &lambda.ListAliasesInput{FunctionName: f}); return err },
-		"PublishLayerVersion": func() error {
-			_, err := c.PublishLayerVersion(ctx, &lambda.PublishLayerVersionInput{LayerName: aws.String("l"), Content: &types.LayerVersionContentInput{ZipFile: []byte("x")}})
-			return err
-		},
-		"ListLayers": func() error { _, err := c.ListLayers(ctx, &lambda.ListLayersInput{}); return err },
-		"GetLayerVersionByArn": func() error {
-			_, err := c.GetLayerVersionByArn(ctx, &lambda.GetLayerVersionByArnInput{Arn: aws.String("arn:aws:lambda:us-east-1:123456789012:layer:l:1")})
-			return err
-		},
 		"AddPermission": func() error {
 			_, err := c.AddPermission(ctx, &lambda.AddPermissionInput{FunctionName: f, StatementId: aws.String("s"), Action: aws.String("lambda:InvokeFunction"), Principal: aws.String("*")})
 			return err

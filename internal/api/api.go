@@ -50,9 +50,12 @@ type Invoker interface {
 
 // Options is what an API is made of.
 type Options struct {
-	Functions    Functions
-	Invoker      Invoker
-	CheckPackage func(zip []byte) error // refuses a package that must not be run; a *lambent.Error speaks for itself
+	Functions Functions
+	Invoker   Invoker
+	Layers    Layers // nil: there are none
+	// CheckPackage refuses a package that must not be run, and tells how many bytes
+	// it has unpacked; a *lambent.Error speaks for itself.
+	CheckPackage func(zip []byte) (unpacked int64, err error)
 
 	Region       string // in ARNs; empty: us-east-1
 	Architecture string // of this machine: x86_64 or arm64; empty: x86_64
@@ -96,7 +99,8 @@ const operatorPrefix = "/_lambent/"
 type API struct {
 	functions    Functions
 	invoker      Invoker
-	checkPackage func([]byte) error
+	layers       Layers
+	checkPackage func([]byte) (int64, error)
 	authenticate func(*http.Request) (Caller, error)
 	region       string
 	architecture string
@@ -132,6 +136,7 @@ func New(opts Options) (*API, error) {
 	a := &API{
 		functions:    opts.Functions,
 		invoker:      opts.Invoker,
+		layers:       opts.Layers,
 		checkPackage: opts.CheckPackage,
 		authenticate: opts.Authenticate,
 		region:       opts.Region,
@@ -173,7 +178,13 @@ func New(opts Options) (*API, error) {
 	}
 	a.started = a.now()
 	a.streams, a.endStreams = context.WithCancel(context.Background())
-	a.routes = newRoutes(handlers())
+	handlers := handlers()
+	if a.layers == nil {
+		for name := range layerHandlers() {
+			delete(handlers, name)
+		}
+	}
+	a.routes = newRoutes(handlers)
 	a.operator.HandleFunc("GET /_lambent/health", a.health)
 	a.operator.HandleFunc("GET "+codePath+"{hash}", a.serveCode)
 	a.operator.HandleFunc(operatorPrefix, a.unknownOperatorPath)

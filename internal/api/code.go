@@ -52,32 +52,39 @@ func (s *codeSource) check(v *violations, sh *shapes, prefix string) {
 	v.str(prefix+"sourceKMSKeyArn", s.SourceKMSKeyArn, sh.kmsKeyArn...)
 }
 
+// zipPackage is a deployment package that was found to be sound.
+type zipPackage struct {
+	bytes    []byte
+	unpacked int64 // bytes
+}
+
 // zip returns the deployment package, checked. This build takes it from the
 // request and from nowhere else.
-func (a *API) zip(operation string, s *codeSource) ([]byte, error) {
+func (a *API) zip(operation string, s *codeSource) (zipPackage, error) {
 	switch {
 	case len(s.ZipFile) > lambent.MaxZipped:
-		return nil, &lambent.Error{Op: operation, Kind: lambent.KindRequestTooLarge,
+		return zipPackage{}, &lambent.Error{Op: operation, Kind: lambent.KindRequestTooLarge,
 			Message: fmt.Sprintf("Zipped size must be smaller than %d bytes", lambent.MaxZipped)}
 	case s.ZipFile != nil && (s.S3Bucket != nil || s.S3Key != nil || s.S3ObjectVersion != nil || s.ImageURI != nil):
-		return nil, invalid(operation, "Please do not provide other FunctionCode parameters when providing a ZipFile.")
+		return zipPackage{}, invalid(operation, "Please do not provide other FunctionCode parameters when providing a ZipFile.")
 	case s.S3Bucket != nil || s.S3Key != nil || s.S3ObjectVersion != nil:
-		return nil, invalid(operation, "This build of lambent takes code as ZipFile only: it cannot fetch S3Bucket and S3Key.")
+		return zipPackage{}, invalid(operation, "This build of lambent takes code as ZipFile only: it cannot fetch S3Bucket and S3Key.")
 	case s.ImageURI != nil:
-		return nil, invalid(operation, "This build of lambent takes code as ZipFile only: it cannot run the image of ImageUri.")
+		return zipPackage{}, invalid(operation, "This build of lambent takes code as ZipFile only: it cannot run the image of ImageUri.")
 	case s.ZipFile == nil:
-		return nil, invalid(operation, "Please provide a source for function code.")
+		return zipPackage{}, invalid(operation, "Please provide a source for function code.")
 	case nonEmpty(s.SourceKMSKeyArn):
-		return nil, unsupportedField(operation, "SourceKMSKeyArn")
+		return zipPackage{}, unsupportedField(operation, "SourceKMSKeyArn")
 	}
-	if err := a.checkPackage(s.ZipFile); err != nil {
+	unpacked, err := a.checkPackage(s.ZipFile)
+	if err != nil {
 		if _, ok := errors.AsType[*lambent.Error](err); ok {
-			return nil, err
+			return zipPackage{}, err
 		}
-		return nil, &lambent.Error{Op: operation, Kind: lambent.KindInvalid, Err: err,
+		return zipPackage{}, &lambent.Error{Op: operation, Kind: lambent.KindInvalid, Err: err,
 			Message: "Could not unzip uploaded file. Please check your file, then try to upload again."}
 	}
-	return s.ZipFile, nil
+	return zipPackage{s.ZipFile, unpacked}, nil
 }
 
 // checkArchitectures refuses the one architecture this machine is not.

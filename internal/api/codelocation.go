@@ -21,10 +21,10 @@ const codePath = operatorPrefix + "code/"
 // (GetFunction, "The presigned URL is valid for 10 minutes").
 const codeLifetime = 10 * time.Minute
 
-// codeURL is where the package of f can be fetched without credentials, by
+// codeURL is where a package can be fetched without credentials, by
 // whoever was given the URL, for a while. The host is the one the caller
 // reached this server by.
-func (a *API) codeURL(r *http.Request, f *lambent.Function) string {
+func (a *API) codeURL(r *http.Request, hash lambent.CodeHash) string {
 	expires := a.now().Add(codeLifetime).Unix()
 	scheme := "http"
 	if r.TLS != nil {
@@ -33,10 +33,10 @@ func (a *API) codeURL(r *http.Request, f *lambent.Function) string {
 	u := url.URL{
 		Scheme: scheme,
 		Host:   r.Host,
-		Path:   codePath + hashSegment(f.Code),
+		Path:   codePath + hashSegment(hash),
 		RawQuery: url.Values{
 			"expires": {strconv.FormatInt(expires, 10)},
-			"token":   {a.codeToken(f.Code, expires)},
+			"token":   {a.codeToken(hash, expires)},
 		}.Encode(),
 	}
 	return u.String()

@@ -146,11 +146,23 @@ func (a *API) createFunction(c *call) error {
 	if err := q.acceptable(a, operation); err != nil {
 		return err
 	}
+	layers, err := a.functionLayers(c, operation, q.Layers)
+	if err != nil {
+		return err
+	}
 	pkg, err := a.zip(operation, q.Code)
 	if err != nil {
 		return err
 	}
-	f, err := a.functions.CreateFunction(c.r.Context(), a.spec(ref, &q), pkg)
+	if err := checkUnpacked(operation, pkg.unpacked, layers); err != nil {
+		return err
+	}
+	spec := a.spec(ref, &q)
+	spec.Unpacked = pkg.unpacked
+	if len(layers) > 0 {
+		spec.Layers = layers
+	}
+	f, err := a.functions.CreateFunction(c.r.Context(), spec, pkg.bytes)
 	if err != nil {
 		return err
 	}

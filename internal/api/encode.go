@@ -47,9 +47,12 @@ type functionConfiguration struct {
 }
 
 type (
-	environment          struct{ Variables map[string]string }
-	tracingConfig        struct{ Mode string }
-	layer                struct{ Arn string }
+	environment   struct{ Variables map[string]string }
+	tracingConfig struct{ Mode string }
+	layer         struct {
+		Arn      string
+		CodeSize int64
+	}
 	ephemeralStorage     struct{ Size int }
 	snapStart            struct{ ApplyOn, OptimizationStatus string }
 	runtimeVersionConfig struct{ RuntimeVersionArn string }
@@ -96,8 +99,8 @@ func (a *API) configuration(f *lambent.Function, qualifier string) functionConfi
 	if f.Environment != nil {
 		out.Environment = &environment{Variables: f.Environment}
 	}
-	for _, arn := range f.Layers {
-		out.Layers = append(out.Layers, layer{Arn: arn})
+	for _, l := range f.Layers {
+		out.Layers = append(out.Layers, layer{Arn: l.ARN, CodeSize: l.Size})
 	}
 	if f.Runtime != "" {
 		out.RuntimeVersionConfig = &runtimeVersionConfig{RuntimeVersionArn: a.runtimeVersionARN(f.Runtime)}

@@ -52,10 +52,11 @@ var exceptions = [...]exception{
 
 // named are the exceptions that a Reason picks within its Kind.
 var named = map[string]exception{
-	"SerializationException":       {http.StatusBadRequest, "SerializationException", bodyPlain},
-	"UnknownOperationException":    {http.StatusNotFound, "UnknownOperationException", bodyPlain},
-	"RequestTimeoutException":      {http.StatusRequestTimeout, "RequestTimeoutException", bodyPlain},
-	"CodeStorageExceededException": {http.StatusBadRequest, "CodeStorageExceededException", bodyTyped},
+	"SerializationException":        {http.StatusBadRequest, "SerializationException", bodyPlain},
+	"UnknownOperationException":     {http.StatusNotFound, "UnknownOperationException", bodyPlain},
+	"RequestTimeoutException":       {http.StatusRequestTimeout, "RequestTimeoutException", bodyPlain},
+	"PolicyLengthExceededException": {http.StatusBadRequest, "PolicyLengthExceededException", bodyTyped},
+	"CodeStorageExceededException":  {http.StatusBadRequest, "CodeStorageExceededException", bodyTyped},
 
 	sigv4.MissingAuthenticationToken: {http.StatusForbidden, sigv4.MissingAuthenticationToken, bodyPlain},
 	sigv4.IncompleteSignature:        {http.StatusForbidden, sigv4.IncompleteSignature, bodyPlain},

@@ -194,13 +194,14 @@ func echo(inv *lambent.Invocation) *lambent.Result {
 type door struct {
 	*API
 	functions *fakeFunctions
+	layers    *fakeLayers
 	invoker   *fakeInvoker
 }
 
 func newDoor(t testing.TB, adjust ...func(*Options)) *door {
 	t.Helper()
-	d := &door{functions: newFakeFunctions(), invoker: &fakeInvoker{}}
-	opts := Options{Functions: d.functions, Invoker: d.invoker, CheckPackage: checkZip,
+	d := &door{functions: newFakeFunctions(), layers: newFakeLayers(), invoker: &fakeInvoker{}}
+	opts := Options{Functions: d.functions, Layers: d.layers, Invoker: d.invoker, CheckPackage: checkZip,
 		Hosts: []string{"example.com"}, // what httptest's requests are for
 		Now:   func() time.Time { return time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC) }}
 	for _, f := range adjust {
@@ -214,9 +215,15 @@ func newDoor(t testing.TB, adjust ...func(*Options)) *door {
 	return d
 }
 
-func checkZip(pkg []byte) error {
-	_, err := zip.NewReader(bytes.NewReader(pkg), int64(len(pkg)))
-	return err
+func checkZip(pkg []byte) (unpacked int64, err error) {
+	r, err := zip.NewReader(bytes.NewReader(pkg), int64(len(pkg)))
+	if err != nil {
+		return 0, err
+	}
+	for _, f := range r.File {
+		unpacked += int64(f.UncompressedSize64)
+	}
+	return unpacked, nil
 }
 
 func testZip(t testing.TB) []byte {

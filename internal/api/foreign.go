@@ -83,7 +83,6 @@ func (s *settings) foreignAcceptable(operation string) error {
 		field string
 		given bool
 	}{
-		{"Layers", len(s.Layers) > 0},
 		{"VpcConfig", s.VpcConfig != nil && len(s.VpcConfig.SubnetIds)+len(s.VpcConfig.SecurityGroupIds) > 0},
 		{"DeadLetterConfig", s.DeadLetterConfig != nil && nonEmpty(s.DeadLetterConfig.TargetArn)},
 		{"FileSystemConfigs", len(s.FileSystemConfigs) > 0},
@@ -92,9 +91,6 @@ func (s *settings) foreignAcceptable(operation string) error {
 		{"CapacityProviderConfig", s.CapacityProviderConfig != nil},
 		{"DurableConfig", s.DurableConfig != nil},
 		{"KMSKeyArn", nonEmpty(s.KMSKeyArn)},
-	}
-	if len(s.Layers) > 5 {
-		return invalid(operation, "Cannot reference more than 5 layers.")
 	}
 	for _, f := range refused {
 		if f.given {

@@ -22,7 +22,7 @@ func (a *API) getFunction(c *call) error {
 	}
 	return c.reply(http.StatusOK, getFunctionAnswer{
 		Configuration: a.configuration(f, qualifier),
-		Code:          codeLocation{RepositoryType: "S3", Location: a.codeURL(c.r, f)},
+		Code:          codeLocation{RepositoryType: "S3", Location: a.codeURL(c.r, f.Code)},
 		Tags:          f.Tags,
 	})
 }

@@ -1,11 +1,13 @@
 package api
 
+import "maps"
+
 // handlers are the operations that lambent does, by name. docs/operations.md is
 // made of this and of remarks; after a change run
 //
 //	go test ./internal/api -run TestTableOfOperations -update
 func handlers() map[string]handler {
-	return map[string]handler{
+	all := map[string]handler{
 		"CreateFunction":              (*API).createFunction,
 		"GetFunction":                 (*API).getFunction,
 		"GetFunctionConfiguration":    (*API).getFunctionConfiguration,
@@ -15,13 +17,15 @@ func handlers() map[string]handler {
 		"DeleteFunction":              (*API).deleteFunction,
 		"Invoke":                      (*API).invoke,
 	}
+	maps.Copy(all, layerHandlers())
+	return all
 }
 
 // remarks are what callers should know of an operation beside that it works, or
 // does not: one line each, without a full stop.
 func remarks() map[string]string {
 	return map[string]string{
-		"CreateFunction": "no layers, no VPC, no dead-letter queue, no SnapStart, no file systems, no tracing: what is asked for and cannot be had is refused",
+		"CreateFunction": "no VPC, no dead-letter queue, no SnapStart, no file systems, no tracing: what is asked for and cannot be had is refused",
 		"Invoke":         "types RequestResponse and DryRun",
 	}
 }

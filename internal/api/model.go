@@ -1,5 +1,7 @@
 package api
 
+import "lambent"
+
 // This file holds the constraints of the service model's shapes that more than
 // one operation uses, named for the shapes (service model of AWS Lambda,
 // 2015-03-31, as published with the SDKs). Patterns are shown to callers, so
@@ -22,6 +24,8 @@ type shapes struct {
 	codeSigningArn, capacityProviderArn, publishTo, tenantIsolation          []rule
 	variableName, resourceArn                                                []rule
 	masterRegion, functionVersion                                            []rule
+	layerName, licenseInfo, runtime                                          []rule
+	layerStatementID, layerAction, layerPrincipal, organizationID            []rule
 	invocationType, logType, durableExecutionName, tenantID, s3ObjectVersion []rule
 }
 
@@ -47,6 +51,13 @@ func newShapes() *shapes {
 		systemLogLevel:         []rule{oneOf("DEBUG", "INFO", "WARN")},
 		logGroup:               []rule{maxLength(512), minLength(1), matching(`[\.\-_/#A-Za-z0-9]+`)},
 		layerArn:               []rule{maxLength(140), minLength(1), matching(layerVersionArnPattern)},
+		layerName:              []rule{maxLength(140), minLength(1), matching(`(arn:[a-zA-Z0-9-]+:lambda:[a-zA-Z0-9-]+:\d{12}:layer:[a-zA-Z0-9-_]+)|[a-zA-Z0-9-_]+`)},
+		licenseInfo:            []rule{maxLength(512)},
+		runtime:                []rule{oneOf(runtimeNames()...)},
+		layerStatementID:       []rule{maxLength(100), minLength(1), matching(`([a-zA-Z0-9-_]+)`)},
+		layerAction:            []rule{maxLength(22), matching(`lambda:GetLayerVersion`)},
+		layerPrincipal:         []rule{matching(`\d{12}|\*|arn:(aws[a-zA-Z-]*):iam::\d{12}:root`)},
+		organizationID:         []rule{maxLength(34), matching(`o-[a-z0-9]{10,32}`)},
 		fileSystemArn:          []rule{maxLength(256), matching(fileSystemArnPattern)},
 		mountPath:              []rule{maxLength(160), matching(`/mnt/[a-zA-Z0-9-_.]+`)},
 		workingDirectory:       []rule{maxLength(1000)},
@@ -62,4 +73,12 @@ func newShapes() *shapes {
 		durableExecutionName:   []rule{maxLength(64), minLength(1), matching(`[a-zA-Z0-9-_]+`)},
 		tenantID:               []rule{maxLength(256), minLength(1), matching(`[a-zA-Z0-9\._:\/=+\-@ ]+`)},
 	}
+}
+
+// runtimeNames are the values of the model's Runtime enum.
+func runtimeNames() (names []string) {
+	for _, r := range lambent.KnownRuntimes() {
+		names = append(names, string(r))
+	}
+	return names
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"reflect"
 	"strings"
 	"testing"
@@ -45,13 +46,16 @@ func TestOperationsToComeSaySo(t *testing.T) {
 		if d.routes.find(op.method, &segments{}, nil) != nil {
 			t.Fatal("found an operation at /")
 		}
-		if _, done := map[string]bool{"CreateFunction": true, "GetFunction": true, "GetFunctionConfiguration": true, "ListFunctions": true,
-			"UpdateFunctionCode": true, "UpdateFunctionConfiguration": true, "DeleteFunction": true, "Invoke": true}[op.name]; done {
-			continue
-		}
 		target := strings.ReplaceAll(op.path, "{}", "x")
 		if op.query != "" {
 			target += "?" + op.query
+		}
+		u, err := url.Parse(target)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, ok := splitPath(u); !ok || d.routes.find(op.method, &s, u.Query()).handler != nil {
+			continue
 		}
 		got := d.do(t, op.method, target, "{}")
 		if m := got.wantError(t, http.StatusNotImplemented, "NotImplementedException"); !strings.Contains(m, op.name) {

@@ -12,7 +12,6 @@ func TestSettingsLambentLacksAreRefusedByName(t *testing.T) {
 		field string
 		value any
 	}{
-		{"Layers", []any{"arn:aws:lambda:us-east-1:123456789012:layer:l:1"}},
 		{"VpcConfig", m{"SubnetIds": []any{}, "SecurityGroupIds": []any{"sg"}, "Ipv6AllowedForDualStack": true}},
 		{"DeadLetterConfig", m{"TargetArn": "arn:aws:sqs:us-east-1:123456789012:q"}},
 		{"FileSystemConfigs", []any{m{"Arn": "arn:aws:elasticfilesystem:us-east-1:123456789012:access-point/fsap-0123456789abcdef0", "LocalMountPath": "/mnt/x"}}},

@@ -76,15 +76,19 @@ func (a *API) updateFunctionCode(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := checkUnpacked(operation, pkg.unpacked, current.Layers); err != nil {
+		return err
+	}
 	if q.DryRun != nil && *q.DryRun {
-		return a.dryRunCode(c, &q, current, pkg)
+		return a.dryRunCode(c, &q, current, pkg.bytes)
 	}
 	change := func(f *lambent.Function) {
+		f.Unpacked = pkg.unpacked
 		if len(q.Architectures) > 0 {
 			f.Architectures = []string{*q.Architectures[0]}
 		}
 	}
-	f, err := a.functions.UpdateFunctionCode(c.r.Context(), ref.Account, ref.Name, text(q.RevisionID), change, pkg)
+	f, err := a.functions.UpdateFunctionCode(c.r.Context(), ref.Account, ref.Name, text(q.RevisionID), change, pkg.bytes)
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ func (a *API) updateFunctionConfiguration(c *call) error {
 	if err := v.err(); err != nil {
 		return err
 	}
-	ref, _, err := a.updated(c, operation)
+	ref, current, err := a.updated(c, operation)
 	if err != nil {
 		return err
 	}
@@ -48,9 +48,22 @@ func (a *API) updateFunctionConfiguration(c *call) error {
 	if err := q.settings.acceptable(operation); err != nil {
 		return err
 	}
+	layers, err := a.functionLayers(c, operation, q.Layers)
+	if err != nil {
+		return err
+	}
+	unpacked := current.Unpacked
+	if len(layers) > 0 {
+		if unpacked, err = a.unpacked(c.r.Context(), current); err != nil {
+			return err
+		}
+	}
 	change := func(f *lambent.Function) error {
 		q.settings.apply(f)
-		return nil
+		if layers != nil {
+			f.Layers = layers
+		}
+		return checkUnpacked(operation, max(unpacked, f.Unpacked), f.Layers)
 	}
 	f, err := a.functions.UpdateFunctionConfiguration(c.r.Context(), ref.Account, ref.Name, text(q.RevisionID), change)
 	if err != nil {

@@ -106,17 +106,17 @@ type Loaded struct {
 // the function itself did wrong is a *runtimeapi.InitError, *ExitError or
 // *TimeoutError; anything else is the platform's.
 func (c *Container) Load(ctx context.Context, fn *lambent.Function, initLimit time.Duration) (Loaded, error) {
-	dir, cached, release, err := c.host.code.hold(ctx, fn.Code)
+	files, err := c.host.hold(ctx, fn)
 	if err != nil {
 		return Loaded{}, fmt.Errorf("load %s into container %s: %w", fn.Name, c.id, err)
 	}
 	c.mu.Lock()
 	if err := c.requireState("load", lambent.ContainerStarting); err != nil || c.fn != nil {
 		c.mu.Unlock()
-		release()
+		files.release()
 		return Loaded{}, errors.Join(err, fmt.Errorf("load %s into container %s: it was given its function before", fn.Name, c.id))
 	}
-	c.fn, c.release = fn, release
+	c.fn, c.release = fn, files.release
 	c.started = c.host.now()
 	stream := c.log.start(fn, c.started)
 	c.mu.Unlock()
@@ -127,7 +127,12 @@ func (c *Container) Load(ctx context.Context, fn *lambent.Function, initLimit ti
 	if err := c.inst.allot(c.id, fn.MemoryMB); err != nil {
 		return Loaded{}, fmt.Errorf("load %s into container %s: %w", fn.Name, c.id, err)
 	}
-	if err := c.box.Attach(sandbox.TaskDir, dir); err != nil {
+	if files.layers != "" {
+		if err := c.box.Attach(sandbox.LayerDir, files.layers); err != nil {
+			return Loaded{}, fmt.Errorf("load the layers of %s into container %s: %w", fn.Name, c.id, err)
+		}
+	}
+	if err := c.box.Attach(sandbox.TaskDir, files.code); err != nil {
 		return Loaded{}, fmt.Errorf("load %s into container %s: %w", fn.Name, c.id, err)
 	}
 	select {
@@ -139,7 +144,7 @@ func (c *Container) Load(ctx context.Context, fn *lambent.Function, initLimit ti
 	began := c.host.now()
 	ctx, cancel := context.WithTimeoutCause(ctx, initLimit, errInitLimit)
 	defer cancel()
-	assignment := c.host.assignment(fn, stream)
+	assignment := c.host.assignment(fn, c.runtime, stream)
 	err = c.session.Assign(ctx, &assignment)
 	c.logs.drain()
 	took := c.host.now().Sub(began)
@@ -162,7 +167,7 @@ func (c *Container) Load(ctx context.Context, fn *lambent.Function, initLimit ti
 	}
 	c.changeState(lambent.ContainerIdle)
 	c.idleSince = c.host.now()
-	return Loaded{CodeCached: cached, Init: took}, nil
+	return Loaded{CodeCached: files.cached, Init: took}, nil
 }
 
 // Event is one event to hand to a container.

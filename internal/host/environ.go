@@ -3,6 +3,7 @@ package host
 import (
 	"maps"
 	"strconv"
+	"strings"
 
 	"lambent"
 	"lambent/internal/hostinfo"
@@ -33,9 +34,9 @@ func bootCommand(rt hostinfo.Installed) sandbox.Command {
 const apiAddress = "127.0.0.1:9001"
 
 // assignment is what a container is told with its code.
-func (h *Host) assignment(fn *lambent.Function, stream string) runtimeapi.Assignment {
+func (h *Host) assignment(fn *lambent.Function, rt hostinfo.Installed, stream string) runtimeapi.Assignment {
 	return runtimeapi.Assignment{
-		Handler: fn.Handler, Env: h.environment(fn, stream), TaskRoot: sandbox.TaskDir,
+		Handler: fn.Handler, Env: h.environment(fn, rt, stream), TaskRoot: sandbox.TaskDir,
 		FunctionName: string(fn.Name), Version: string(fn.Version),
 		FunctionARN: lambent.FunctionARN(h.opts.Region, fn.Account, fn.Name, ""),
 		Account:     string(fn.Account), Region: h.opts.Region, MemoryMB: fn.MemoryMB,
@@ -49,7 +50,7 @@ func (h *Host) assignment(fn *lambent.Function, stream string) runtimeapi.Assign
 // environment is the whole environment of the user's code: AWS's defined runtime
 // variables (developer guide, "Defined runtime environment variables") and the
 // function's own, which may replace those that are not reserved.
-func (h *Host) environment(fn *lambent.Function, stream string) map[string]string {
+func (h *Host) environment(fn *lambent.Function, rt hostinfo.Installed, stream string) map[string]string {
 	family, _ := fn.Runtime.Family() // known: pool chose the container by it
 	env := map[string]string{
 		"LANG":            "en_US.UTF-8",
@@ -61,7 +62,8 @@ func (h *Host) environment(fn *lambent.Function, stream string) map[string]strin
 	}
 	switch family {
 	case lambent.FamilyNode:
-		env["NODE_PATH"] = "/opt/nodejs/node_modules:/var/runtime/node_modules:/var/task/node_modules"
+		major, _, _ := strings.Cut(rt.Version, ".")
+		env["NODE_PATH"] = "/opt/nodejs/node" + major + "/node_modules:/opt/nodejs/node_modules:/var/runtime/node_modules:/var/runtime:/var/task"
 	case lambent.FamilyPython:
 		env["PYTHONPATH"] = sandbox.RuntimeDir
 	}

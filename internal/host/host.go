@@ -61,6 +61,7 @@ type Host struct {
 	log        *slog.Logger
 	now        func() time.Time
 	code       *codeCache
+	layers     *layerCache
 	runtimeDir string
 	watch      *watch
 	poller     *control.Poller // of the runtimes' control sockets; from Open on
@@ -77,7 +78,8 @@ func New(opts Options) *Host {
 	if now == nil {
 		now = time.Now
 	}
-	return &Host{opts: opts, log: opts.Log, now: now, code: newCodeCache(filepath.Join(opts.Dir, "code"), opts.Fetch),
+	code := newCodeCache(filepath.Join(opts.Dir, "code"), opts.Fetch)
+	return &Host{opts: opts, log: opts.Log, now: now, code: code, layers: newLayerCache(filepath.Join(opts.Dir, "layers"), code),
 		runtimeDir: filepath.Join(opts.Dir, "runtime"), instances: map[lambent.InstanceID]*Instance{},
 		watch: newWatch(now)}
 }
@@ -92,6 +94,9 @@ func (h *Host) Open(ctx context.Context) error {
 		h.log.Warn("removed instances that an earlier server left behind", "instances", removed)
 	}
 	if err := h.code.open(); err != nil {
+		return err
+	}
+	if err := h.layers.open(); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(h.runtimeDir); err != nil {
@@ -155,21 +160,55 @@ func (h *Host) Start(ctx context.Context, capacityMB int) (*Instance, error) {
 	return i, nil
 }
 
-// Prepare puts a function's code into the cache, so that its first call need not.
+// Prepare puts a function's code and layers into the caches, so that its first
+// call need not.
 func (h *Host) Prepare(ctx context.Context, fn *lambent.Function) error {
-	_, _, release, err := h.code.hold(ctx, fn.Code)
+	p, err := h.hold(ctx, fn)
 	if err != nil {
 		return err
 	}
-	release()
+	p.release()
 	return nil
+}
+
+// placed is where a function's code and layers are on this host, until release.
+type placed struct {
+	code   string
+	cached bool   // the code was here already
+	layers string // empty for none
+	drop   []func()
+}
+
+func (p *placed) release() {
+	for _, drop := range p.drop {
+		drop()
+	}
+}
+
+// hold gets what a function is made of.
+func (h *Host) hold(ctx context.Context, fn *lambent.Function) (*placed, error) {
+	code, cached, drop, err := h.code.hold(ctx, fn.Code)
+	if err != nil {
+		return nil, err
+	}
+	p := &placed{code: code, cached: cached, drop: []func(){drop}}
+	layers, drop, err := h.layers.hold(ctx, fn.Layers)
+	if err != nil {
+		p.release()
+		return nil, err
+	}
+	p.layers, p.drop = layers, append(p.drop, drop)
+	return p, nil
 }
 
 // PruneCode removes the cached packages that keep does not want.
 func (h *Host) PruneCode(keep func(lambent.CodeHash) bool) error { return h.code.prune(keep) }
 
-// DropCode removes a package that no function has any more.
-func (h *Host) DropCode(hash lambent.CodeHash) error { return h.code.drop(hash) }
+// DropCode removes a package that no function and no layer has any more.
+func (h *Host) DropCode(hash lambent.CodeHash) error {
+	h.layers.drop(hash)
+	return h.code.drop(hash)
+}
 
 // SharesInstances tells whether an instance may hold several containers: what
 // each of them uses can be told apart.

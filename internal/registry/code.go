@@ -60,6 +60,14 @@ func (c *codeStore) count(hash lambent.CodeHash) {
 	p.refs++
 }
 
+// countAll takes the references of a function's record read at Open.
+func (c *codeStore) countAll(fn *lambent.Function) {
+	c.count(fn.Code)
+	for _, l := range fn.Layers {
+		c.count(l.Code)
+	}
+}
+
 // sweep removes the packages nothing has a reference to, which a crash between
 // two writes leaves, and returns those that should be there and are not. It is
 // for Open, when nobody else is at work.
@@ -169,6 +177,39 @@ func (c *codeStore) release(hash lambent.CodeHash) {
 	if p.refs--; p.refs == 0 {
 		p.unused = now
 	}
+}
+
+// retain takes a reference to a package that is stored; false where it is not,
+// or is being removed.
+func (c *codeStore) retain(hash lambent.CodeHash) bool {
+	c.mu.Lock()
+	p, ok := c.packages[hash]
+	if ok {
+		p.refs++
+	}
+	c.mu.Unlock()
+	if !ok {
+		return false
+	}
+	p.writing.Lock()
+	defer p.writing.Unlock()
+	if !p.stored {
+		c.release(hash)
+	}
+	return p.stored
+}
+
+// releaseLayers gives the references to layers back.
+func (c *codeStore) releaseLayers(layers []lambent.Layer) {
+	for _, l := range layers {
+		c.release(l.Code)
+	}
+}
+
+// releaseAll gives back what a function's record had references to.
+func (c *codeStore) releaseAll(fn *lambent.Function) {
+	c.release(fn.Code)
+	c.releaseLayers(fn.Layers)
 }
 
 // dropUnused removes the packages that had no reference since before, and

@@ -47,6 +47,10 @@ func (r *Registry) CreateFunction(ctx context.Context, spec *lambent.Function, p
 		return nil, fmt.Errorf("%s %s: %w", op, spec.Name, err)
 	}
 	fn := clone(spec)
+	if err := r.retainLayers(op, fn.Layers); err != nil {
+		r.code.release(hash)
+		return nil, err
+	}
 	fn.Version = lambent.Latest
 	fn.State, fn.StateReason, fn.StateReasonCode = statePending, reasonCreating, codeCreating
 	fn.UpdateStatus, fn.UpdateReason, fn.UpdateReasonCode = "", "", ""
@@ -64,7 +68,7 @@ func (r *Registry) CreateFunction(ctx context.Context, spec *lambent.Function, p
 		err = r.write(ctx, stored{fn: fn}, nil)
 	}
 	if err != nil {
-		r.code.release(hash)
+		r.code.releaseAll(fn)
 		return nil, err
 	}
 	r.settleLater(fn)
@@ -124,7 +128,7 @@ func (r *Registry) reconcile(ctx context.Context, key string, k functionKey) err
 	case err != nil && lambent.KindOf(err) == lambent.KindNotFound:
 		if ok {
 			r.remove(k)
-			r.code.release(known.fn.Code)
+			r.code.releaseAll(known.fn)
 			return r.dropObjects(ctx, k)
 		}
 		return nil
@@ -137,10 +141,10 @@ func (r *Registry) reconcile(ctx context.Context, key string, k functionKey) err
 	if err != nil {
 		return err
 	}
-	r.code.count(fn.Code)
+	r.code.countAll(fn)
 	r.put(stored{fn, e.Revision, extra})
 	if ok {
-		r.code.release(known.fn.Code)
+		r.code.releaseAll(known.fn)
 	}
 	if changing(fn) {
 		r.settleLater(fn)

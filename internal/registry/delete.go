@@ -27,7 +27,7 @@ func (r *Registry) DeleteFunction(ctx context.Context, account lambent.AccountID
 		return errors.Join(err, r.reconcile(ctx, recordKey(s.fn), k))
 	}
 	r.remove(k)
-	r.code.release(s.fn.Code)
+	r.code.releaseAll(s.fn)
 	if err := r.dropObjects(ctx, k); err != nil { // the function is gone all the same
 		r.opts.Log.Warn("what belonged to a deleted function could not be removed; it is tried again when its name is used, and at the next start", "function", name, "account", account, "err", err)
 	}

@@ -16,6 +16,9 @@ type Objects struct {
 	EventInvokeConfigs *Table[EventInvokeConfig]
 	// CodeSigningConfigs are of accounts, without a parent, named by their id.
 	CodeSigningConfigs *Table[CodeSigningConfig]
+	// Layers and their versions; see PublishLayerVersion.
+	layerSeries   *Table[layerSeries]
+	layerVersions *Table[layerVersion]
 }
 
 // openTables makes the tables; loadObjects fills them.
@@ -23,6 +26,7 @@ func (r *Registry) openTables() {
 	r.FunctionPolicies = newTable[policy.Attached](r, "function-policy", ofQualifier)
 	r.EventInvokeConfigs = newTable[EventInvokeConfig](r, "event-invoke", ofQualifier)
 	r.CodeSigningConfigs = newTable[CodeSigningConfig](r, "code-signing", ofAccount)
+	r.openLayers()
 }
 
 // EventInvokeConfig says how asynchronous invocations of a version or alias are

@@ -36,7 +36,7 @@ type record struct {
 	Architectures []string          `json:"architectures,omitempty"`
 	Environment   map[string]string `json:"environment,omitempty"`
 	Tags          map[string]string `json:"tags,omitempty"`
-	Layers        []string          `json:"layers,omitempty"`
+	Layers        []recordLayer     `json:"layer_versions,omitempty"`
 	TracingMode   string            `json:"tracing_mode,omitempty"`
 	KMSKeyArn     string            `json:"kms_key_arn,omitempty"`
 	LoggingFormat string            `json:"logging_format,omitempty"`
@@ -44,6 +44,7 @@ type record struct {
 
 	Code         string    `json:"code"`
 	CodeSize     int64     `json:"code_size"`
+	Unpacked     int64     `json:"unpacked,omitempty"`
 	Revision     string    `json:"revision"`
 	ConfigHash   string    `json:"config_hash"`
 	LastModified time.Time `json:"last_modified"`
@@ -54,6 +55,28 @@ type record struct {
 	UpdateStatus     string `json:"update_status,omitempty"`
 	UpdateReason     string `json:"update_reason,omitempty"`
 	UpdateReasonCode string `json:"update_reason_code,omitempty"`
+}
+
+// recordLayer is a layer version that a function has.
+type recordLayer struct {
+	ARN      string `json:"arn"`
+	Code     string `json:"code"`
+	Size     int64  `json:"size"`
+	Unpacked int64  `json:"unpacked"`
+}
+
+func recordLayers(layers []lambent.Layer) (out []recordLayer) {
+	for _, l := range layers {
+		out = append(out, recordLayer{l.ARN, string(l.Code), l.Size, l.Unpacked})
+	}
+	return out
+}
+
+func layersOf(rec *record) (out []lambent.Layer) {
+	for _, l := range rec.Layers {
+		out = append(out, lambent.Layer{ARN: l.ARN, Code: lambent.CodeHash(l.Code), Size: l.Size, Unpacked: l.Unpacked})
+	}
+	return out
 }
 
 // extras are fields of a stored record that this version does not know.
@@ -71,9 +94,9 @@ func encodeRecord(fn *lambent.Function, extra extras) ([]byte, error) {
 		Format: formatVersion, Account: string(fn.Account), Name: string(fn.Name), Version: string(fn.Version),
 		Runtime: string(fn.Runtime), Role: fn.Role, Handler: fn.Handler, Description: fn.Description,
 		TimeoutSecs: fn.TimeoutSecs, MemoryMB: fn.MemoryMB, EphemeralMB: fn.EphemeralMB, PackageType: fn.PackageType,
-		Architectures: fn.Architectures, Environment: fn.Environment, Tags: fn.Tags, Layers: fn.Layers,
+		Architectures: fn.Architectures, Environment: fn.Environment, Tags: fn.Tags, Layers: recordLayers(fn.Layers),
 		TracingMode: fn.TracingMode, KMSKeyArn: fn.KMSKeyArn, LoggingFormat: fn.LoggingFormat, LogGroup: fn.LogGroup,
-		Code: string(fn.Code), CodeSize: fn.CodeSize, Revision: fn.Revision, ConfigHash: fn.ConfigHash, LastModified: fn.LastModified,
+		Code: string(fn.Code), CodeSize: fn.CodeSize, Unpacked: fn.Unpacked, Revision: fn.Revision, ConfigHash: fn.ConfigHash, LastModified: fn.LastModified,
 		State: fn.State, StateReason: fn.StateReason, StateReasonCode: fn.StateReasonCode,
 		UpdateStatus: fn.UpdateStatus, UpdateReason: fn.UpdateReason, UpdateReasonCode: fn.UpdateReasonCode,
 	})
@@ -114,9 +137,9 @@ func decodeRecord(key string, text []byte) (*lambent.Function, extras, error) {
 		Account: lambent.AccountID(rec.Account), Name: lambent.FunctionName(rec.Name), Version: lambent.Version(rec.Version),
 		Runtime: lambent.Runtime(rec.Runtime), Role: rec.Role, Handler: rec.Handler, Description: rec.Description,
 		TimeoutSecs: rec.TimeoutSecs, MemoryMB: rec.MemoryMB, EphemeralMB: rec.EphemeralMB, PackageType: rec.PackageType,
-		Architectures: rec.Architectures, Environment: rec.Environment, Tags: rec.Tags, Layers: rec.Layers,
+		Architectures: rec.Architectures, Environment: rec.Environment, Tags: rec.Tags, Layers: layersOf(&rec),
 		TracingMode: rec.TracingMode, KMSKeyArn: rec.KMSKeyArn, LoggingFormat: rec.LoggingFormat, LogGroup: rec.LogGroup,
-		Code: lambent.CodeHash(rec.Code), CodeSize: rec.CodeSize, Revision: rec.Revision, ConfigHash: rec.ConfigHash, LastModified: rec.LastModified,
+		Code: lambent.CodeHash(rec.Code), CodeSize: rec.CodeSize, Unpacked: rec.Unpacked, Revision: rec.Revision, ConfigHash: rec.ConfigHash, LastModified: rec.LastModified,
 		State: rec.State, StateReason: rec.StateReason, StateReasonCode: rec.StateReasonCode,
 		UpdateStatus: rec.UpdateStatus, UpdateReason: rec.UpdateReason, UpdateReasonCode: rec.UpdateReasonCode,
 	}

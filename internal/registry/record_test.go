@@ -20,6 +20,8 @@ func filled(t *testing.T) *lambent.Function {
 		switch p := v.Field(i).Addr().Interface().(type) {
 		case *[]string:
 			*p = []string{name, "x\x00"}
+		case *[]lambent.Layer:
+			*p = []lambent.Layer{{ARN: name, Code: "c", Size: 1, Unpacked: 2}}
 		case *map[string]string:
 			*p = map[string]string{name: "é"}
 		case *time.Time:

@@ -138,6 +138,10 @@ func Open(ctx context.Context, node *cluster.Node, o Options) (*Registry, error)
 	if err := r.loadObjects(ctx); err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
 	}
+	r.countLayers()
+	if err := r.sweepCode(ctx); err != nil {
+		return nil, fmt.Errorf("%s: %w", op, err)
+	}
 	// The background outlives the caller's context, and ends with Close.
 	r.ctx, r.stop = context.WithCancelCause(context.WithoutCancel(ctx))
 	for _, fn := range unsettled {
@@ -147,7 +151,7 @@ func Open(ctx context.Context, node *cluster.Node, o Options) (*Registry, error)
 	return r, nil
 }
 
-// load fills the memory and removes code no record names.
+// load fills the memory with functions.
 func (r *Registry) load(ctx context.Context) (unsettled []*lambent.Function, err error) {
 	functions, names := map[functionKey]stored{}, map[lambent.AccountID][]lambent.FunctionName{}
 	err = r.records.All(ctx, func(e cluster.Entry) error {
@@ -157,7 +161,7 @@ func (r *Registry) load(ctx context.Context) (unsettled []*lambent.Function, err
 		}
 		functions[functionKey{fn.Account, fn.Name}] = stored{fn, e.Revision, extra}
 		names[fn.Account] = append(names[fn.Account], fn.Name)
-		r.code.count(fn.Code)
+		r.code.countAll(fn)
 		if changing(fn) {
 			unsettled = append(unsettled, fn)
 		}
@@ -172,14 +176,19 @@ func (r *Registry) load(ctx context.Context) (unsettled []*lambent.Function, err
 	r.mu.Lock()
 	r.functions, r.names = functions, names
 	r.mu.Unlock()
+	return unsettled, nil
+}
+
+// sweepCode removes code that nothing names, and tells what is missing.
+func (r *Registry) sweepCode(ctx context.Context) error {
 	missing, err := r.code.sweep(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	for _, hash := range missing {
 		r.opts.Log.Warn("the code of a function is missing; upload it again", "code", hash)
 	}
-	return unsettled, nil
+	return nil
 }
 
 var errClosed = errors.New("the registry is closed")
@@ -336,13 +345,17 @@ func (r *Registry) notFound(op string, account lambent.AccountID, name lambent.F
 	return &lambent.Error{Op: op, Resource: string(name), Kind: lambent.KindNotFound, Message: "Function not found: " + r.arn(account, name, qualifier)}
 }
 
-// Codes is the set of packages that functions have.
+// Codes is the set of packages that functions have, those of their layers
+// included.
 func (r *Registry) Codes() map[lambent.CodeHash]bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	set := make(map[lambent.CodeHash]bool, len(r.functions))
 	for _, s := range r.functions {
 		set[s.fn.Code] = true
+		for _, l := range s.fn.Layers {
+			set[l.Code] = true
+		}
 	}
 	return set
 }

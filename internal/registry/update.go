@@ -50,9 +50,9 @@ func (r *Registry) UpdateFunctionConfiguration(ctx context.Context, account lamb
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeLimit)
 	defer cancel()
 	fn, _, err := r.update(ctx, "update function configuration", functionKey{account, name}, revision, func(fn *lambent.Function) error {
-		code, size := fn.Code, fn.CodeSize
+		code, size, unpacked := fn.Code, fn.CodeSize, fn.Unpacked
 		err := change(fn)
-		fn.Code, fn.CodeSize = code, size
+		fn.Code, fn.CodeSize, fn.Unpacked = code, size, unpacked
 		return err
 	})
 	return fn, err
@@ -75,9 +75,14 @@ func (r *Registry) update(ctx context.Context, op string, k functionKey, revisio
 	fn.State, fn.StateReason, fn.StateReasonCode = before.fn.State, before.fn.StateReason, before.fn.StateReasonCode
 	fn.UpdateStatus, fn.UpdateReason, fn.UpdateReasonCode = updateInProgress, reasonCreating, codeCreating
 	fn.LastModified = r.opts.Now().UTC()
-	if err := r.write(ctx, stored{fn: fn, extra: before.extra}, &before); err != nil {
+	if err := r.retainLayers(op, fn.Layers); err != nil {
 		return nil, nil, err
 	}
+	if err := r.write(ctx, stored{fn: fn, extra: before.extra}, &before); err != nil {
+		r.code.releaseLayers(fn.Layers)
+		return nil, nil, err
+	}
+	r.code.releaseLayers(before.fn.Layers)
 	r.settleLater(fn)
 	return fn, before.fn, nil
 }
