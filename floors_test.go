@@ -36,6 +36,7 @@ var floors = map[string]int{
 
 	// records over cluster; one machine over sandbox
 	"lambent/internal/host":     3,
+	"lambent/internal/identity": 3,
 	"lambent/internal/registry": 3,
 	"lambent/internal/state":    3,
 
