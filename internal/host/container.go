@@ -299,6 +299,7 @@ func (c *Container) lift() {
 // Stop ends the container and everything in it, and waits until nothing of it is
 // left. Calling it again is harmless.
 func (c *Container) Stop(ctx context.Context) error {
+	defer c.inst.attend()()
 	err := c.box.Destroy(ctx)
 	return errors.Join(err, c.close(ctx))
 }
@@ -359,8 +360,7 @@ func (c *Container) requireState(action string, states ...lambent.ContainerState
 // waiting for its code.
 func (i *Instance) Boot(ctx context.Context, rt hostinfo.Installed, ephemeralMB int) (_ *Container, err error) {
 	h := i.host
-	i.begin()
-	defer i.end()
+	defer i.attend()()
 	c := &Container{host: h, inst: i, id: lambent.ContainerID(newID("c-")), runtime: rt,
 		exited: make(chan struct{}), closed: make(chan struct{})}
 

@@ -246,6 +246,14 @@ func (i *Instance) end() {
 	i.recount()
 }
 
+// attend gives an instance its CPU for something short that is done in it other
+// than an execution, until done is called; the watch takes the CPU back.
+func (i *Instance) attend() (done func()) {
+	i.begin()
+	i.host.watch.called()
+	return i.end
+}
+
 func (i *Instance) recount() {
 	if !i.bounded.Load() {
 		return
@@ -399,11 +407,18 @@ func (i *Instance) Probe(ctx context.Context) error {
 	containers := slices.Collect(maps.Values(i.containers))
 	i.mu.Unlock()
 	for _, c := range containers {
-		if err := c.session.Ping(ctx); err != nil {
+		if err := c.Probe(ctx); err != nil {
 			return fmt.Errorf("probe instance %s: %w", i.id, err)
 		}
 	}
 	return nil
+}
+
+// Probe asks the runtime whether it is still there, if it waits for its code. It
+// gets the CPU to answer, also where its siblings' functions are idle.
+func (c *Container) Probe(ctx context.Context) error {
+	defer c.inst.attend()()
+	return c.session.Ping(ctx)
 }
 
 // Overfull names the containers that use more memory than their functions have:

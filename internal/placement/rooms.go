@@ -122,6 +122,9 @@ func (cs *Containers) Close(id lambent.InstanceID) {
 	cs.byAccount[r.account] = left
 }
 
+// Resting reports whether there is an assigned instance on which nothing runs.
+func (cs *Containers) Resting() bool { return cs.resting.oldest != nil }
+
 // Reserve takes room on an assigned instance for a container of a key that is
 // about to be started there.
 func (cs *Containers) Reserve(id lambent.InstanceID, key lambent.MatchKey) {

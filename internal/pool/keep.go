@@ -121,6 +121,7 @@ func (p *Pool) probeWarm(ctx context.Context, pl *place) {
 }
 
 func (p *Pool) probeIdle(ctx context.Context, pl *place) {
+	p.probeSpares(ctx, pl)
 	over, err := pl.inst.Overfull(ctx)
 	if err != nil {
 		p.log.Debug("an instance does not say what its containers use", "error", err)
@@ -132,6 +133,27 @@ func (p *Pool) probeIdle(ctx context.Context, pl *place) {
 			p.log.Info("an idle container grew over its memory; ending it", "container", id, "function", w.line.key.Function)
 			p.discard(w)
 		}
+	}
+}
+
+// probeSpares asks the runtimes that wait in an assigned instance whether they
+// are well, and ends those that are not: a start given to one would wait for
+// nothing. Where not even that can be done, the instance is abandoned.
+func (p *Pool) probeSpares(ctx context.Context, pl *place) {
+	p.mu.Lock()
+	spares := slices.Clone(pl.waiting)
+	p.mu.Unlock()
+	for _, w := range spares {
+		err := w.container.Probe(ctx)
+		if err == nil {
+			continue
+		}
+		p.mu.Lock()
+		if !pl.closed && p.ctx.Err() == nil && p.take(pl, w.container.ID()) != nil { // else it is somebody's meanwhile
+			p.log.Warn("a waiting runtime does not answer; ending it", "configuration", w.config, "instance", pl.inst.ID(), "error", err)
+			p.stopContainer(pl, w.container, nil)
+		}
+		p.mu.Unlock()
 	}
 }
 

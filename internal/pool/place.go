@@ -3,6 +3,7 @@ package pool
 import (
 	"context"
 	"slices"
+	"time"
 
 	"lambent"
 	"lambent/internal/host"
@@ -13,14 +14,15 @@ import (
 // account and holding its containers. What is reserved on an assigned one,
 // Pool.containers knows.
 type place struct {
-	inst     *host.Instance
-	supply   *supply // whose configuration it is of
-	assigned bool
-	closed   bool                            // being destroyed
-	spent    bool                            // a runtime could not be booted in it: none waits there any more
-	waiting  []*waiting                      // runtimes without code, longest first
-	boots    map[placement.Configuration]int // runtimes being booted in it
-	claims   []*claim                        // starts that wait for one of those
+	inst      *host.Instance
+	supply    *supply // whose configuration it is of
+	assigned  bool
+	abandoned bool                            // nothing new comes, and it is closed when no execution is left
+	closed    bool                            // being destroyed
+	spent     bool                            // a runtime could not be booted in it: none waits there any more
+	waiting   []*waiting                      // runtimes without code, longest first
+	boots     map[placement.Configuration]int // runtimes being booted in it
+	claims    []*claim                        // starts that wait for one of those
 }
 
 // waiting is a runtime that waits for code.
@@ -194,8 +196,8 @@ func (p *Pool) bootInside(pl *place, s *supply) {
 //
 // +checklocks:p.mu
 func (p *Pool) stopContainer(pl *place, c *host.Container, reserved *lambent.MatchKey) {
-	placed, _, _ := p.containers.Tenancy(pl.inst.ID())
-	if reserved != nil {
+	placed := p.placed(pl)
+	if reserved != nil && !pl.abandoned {
 		placed--
 	}
 	select {
@@ -211,13 +213,16 @@ func (p *Pool) stopContainer(pl *place, c *host.Container, reserved *lambent.Mat
 		return
 	}
 	p.work.Go(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), destroyTimeout)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(p.ctx), stopTimeout)
 		defer cancel()
 		err := c.Stop(ctx)
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if err != nil { // its share stays taken: nobody can be sure of it
-			p.log.Error("a container could not be released whole", "container", c.ID(), "instance", pl.inst.ID(), "error", err)
+		if err != nil {
+			if !pl.closed { // else it went with its instance
+				p.log.Error("a container could not be released whole; giving up its instance", "container", c.ID(), "instance", pl.inst.ID(), "error", err)
+			}
+			p.abandon(pl)
 			return
 		}
 		if reserved != nil {
@@ -227,6 +232,43 @@ func (p *Pool) stopContainer(pl *place, c *host.Container, reserved *lambent.Mat
 		p.serveQueued()
 		p.bootPending()
 	})
+}
+
+// stopTimeout bounds the end of one container, which takes some milliseconds.
+// What takes longer is a sandbox that does not answer.
+const stopTimeout = 10 * time.Second
+
+// placed counts the containers that keep an assigned place: those being started
+// and being stopped, too, unless it was given up.
+//
+// +checklocks:p.mu
+func (p *Pool) placed(pl *place) (n int) {
+	if !pl.abandoned {
+		n, _, _ = p.containers.Tenancy(pl.inst.ID())
+		return n
+	}
+	for _, w := range p.workers {
+		if w.place == pl {
+			n++
+		}
+	}
+	return n
+}
+
+// abandon takes a place out of use in which a container could not be stopped:
+// whether its room is free nobody can be sure of, nor whether the sandbox still
+// does what it is told. Executions on it may end; then it is destroyed, for which
+// it is not asked.
+//
+// +checklocks:p.mu
+func (p *Pool) abandon(pl *place) {
+	if pl.closed || pl.abandoned {
+		return
+	}
+	pl.abandoned, pl.spent = true, true
+	p.leave(pl)
+	p.closeEmpty(pl)
+	p.serveQueued()
 }
 
 // close ends a place with everything in it, in the background. It takes room on
@@ -239,15 +281,23 @@ func (p *Pool) close(pl *place) {
 	}
 	pl.closed = true
 	p.unlistWarm(pl)
+	p.leave(pl)
+	p.destroy(pl)
+}
+
+// leave takes a place out of every decision, with those of its containers that
+// nobody uses. Busy ones are their lease holders' to discard.
+//
+// +checklocks:p.mu
+func (p *Pool) leave(pl *place) {
 	p.containers.Close(pl.inst.ID())
 	for _, c := range pl.claims {
 		c.got <- booted{}
 	}
 	pl.claims = nil
 	for _, w := range p.workers {
-		if w.place == pl && p.containers.Busy(w.container.ID()) { // busy ones are their lease holders' to discard
+		if w.place == pl && p.containers.Busy(w.container.ID()) {
 			p.forget(w)
 		}
 	}
-	p.destroy(pl)
 }

@@ -341,7 +341,7 @@ func (l *Lease) Release() {
 		return
 	default:
 	}
-	if l.w.line.retired || l.w.place.closed || p.draining {
+	if l.w.line.retired || l.w.place.closed || l.w.place.abandoned || p.draining {
 		p.discard(l.w)
 		return
 	}
@@ -380,7 +380,7 @@ func (p *Pool) offer(w *worker, kind lambent.StartKind, reason string, loaded ho
 	if _, idle := p.containers.Len(); idle == 1 {
 		p.poke() // the keeper may sleep without a next expiry
 	}
-	if p.queued > 0 {
+	if p.queued > 0 && p.containers.Resting() {
 		p.serveQueued() // others may have it stopped to make room
 	}
 }
@@ -453,6 +453,7 @@ func (p *Pool) destroy(pl *place) {
 		delete(p.places, pl.inst.ID())
 		p.destroying--
 		p.instances--
+		p.bootPending() // those for whom a boot is due come before those for whom nothing is
 		p.serveQueued()
 		p.poke()
 	})

@@ -95,7 +95,7 @@ func (p *Pool) serveQueued() {
 			}
 			p.carryOut(plan, l)
 			if plan.Action == placement.Queue || plan.Action == placement.Refuse {
-				return // no room for anybody: the next end of an instance comes here again
+				break // no room for this line; another may have some on its account's instances
 			}
 		}
 	}
@@ -143,7 +143,7 @@ func (p *Pool) bootPending() {
 		}
 	}
 	for _, s := range p.supplies {
-		for len(s.claims) > s.booting && p.booting < p.opts.MaxBoots {
+		for len(s.claims) > s.booting && p.booting < p.opts.MaxBoots && p.instances < p.opts.MaxInstances {
 			if last := len(s.claims) - 1; p.dropUnneeded(s.claims[last]) {
 				s.claims = s.claims[:last]
 				continue
@@ -184,6 +184,14 @@ func (p *Pool) pending() (n int) {
 	return n
 }
 
+// full reports whether no instance may be booted, even once those that are being
+// destroyed are gone.
+//
+// +checklocks:p.mu
+func (p *Pool) full() bool {
+	return p.instances-p.destroying+p.pending() >= p.opts.MaxInstances
+}
+
 // await waits for a claim. A boot that failed is tried again, with an instance
 // of its own: nothing of the function's has happened yet.
 func (p *Pool) await(c *claim) (booted, error) {
@@ -201,6 +209,11 @@ func (p *Pool) await(c *claim) (booted, error) {
 			p.mu.Unlock()
 			return booted{}, err
 		}
+		if p.full() { // somebody else has taken the room; the caller queues
+			p.change(c.line, func() { c.line.starting-- })
+			p.mu.Unlock()
+			return booted{}, errUnneeded
+		}
 		c = p.claim(c.line)
 		p.bootPending()
 		p.mu.Unlock()
@@ -211,7 +224,7 @@ func (p *Pool) await(c *claim) (booted, error) {
 //
 // +checklocks:p.mu
 func (p *Pool) closeEmpty(pl *place) {
-	if placed, _, _ := p.containers.Tenancy(pl.inst.ID()); pl.assigned && !pl.closed && placed == 0 && len(pl.claims) == 0 {
+	if pl.assigned && !pl.closed && p.placed(pl) == 0 && len(pl.claims) == 0 {
 		p.close(pl)
 	}
 }
@@ -299,7 +312,7 @@ func (p *Pool) replace(l *line, pl *place, failed *host.Container, again bool) (
 		pl := p.takeWarm(l.supply.config)
 		p.poke()
 		return booted{place: pl, container: p.give(pl, l)}, "took a warm instance", nil
-	case p.instances-p.destroying >= p.opts.MaxInstances:
+	case p.full():
 		p.mu.Unlock()
 		return booted{}, "", nil
 	}
@@ -380,8 +393,9 @@ func (p *Pool) started(st *start, pl *place, c *host.Container, loaded host.Load
 	l.workers++
 	p.change(l, func() { l.starting-- })
 	p.watch(w)
-	if pl.closed || (l.retired || p.draining) && len(l.waiters) == 0 {
+	if pl.closed || (l.retired || pl.abandoned || p.draining) && len(l.waiters) == 0 {
 		p.discard(w)
+		p.serveQueued() // who waited for it, where its instance has gone meanwhile
 		return
 	}
 	p.offer(w, st.kind, st.reason, loaded)

@@ -1,0 +1,93 @@
+package pool_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"lambent/internal/host/hosttest"
+	"lambent/internal/pool"
+	"lambent/internal/sandbox/fake"
+)
+
+// Callers of many functions wait on a full machine. When one account's container
+// ends, that account's next caller has room, whoever else waits.
+func TestRoomOnAnAccountsInstanceGoesToItsCallerWhoeverElseWaits(t *testing.T) {
+	f := hosttest.New(t, fake.Options{})
+	p := sharing(t, f, func(o *pool.Options) { o.Targets, o.MaxInstances, o.Spares, o.InstanceMB = nil, 2, 0, 512 })
+	one, two := acquire(t, p, of(1, "f", "echo", 512)), acquire(t, p, of(2, "a", "echo", 256))
+	three := acquire(t, p, of(2, "b", "echo", 256))
+	if instanceOf(two) != instanceOf(three) {
+		t.Fatal("they are not on one instance")
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	const others = 20
+	ended := make(chan struct{}, others)
+	for k := range others { // the machine has no room for account 3
+		go func() {
+			if l, err := p.Acquire(ctx, of(3, fmt.Sprint("f", k), "echo", 128)); err == nil {
+				l.Release()
+			}
+			ended <- struct{}{}
+		}()
+	}
+	got := make(chan *pool.Lease, 1)
+	go func() {
+		l, err := p.Acquire(t.Context(), of(2, "c", "echo", 256))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		got <- l
+	}()
+	hosttest.Eventually(t, "all wait", func() bool { return p.Queued() == others+1 })
+	two.Discard()
+	select {
+	case l := <-got:
+		l.Release()
+	case <-time.After(10 * time.Second):
+		t.Error("it still waits")
+	}
+	one.Release()
+	three.Release()
+	stop()
+	for range others {
+		<-ended
+	}
+}
+
+// An instance that dies while it is given its function takes room until nothing
+// is left of it: the next try waits for that.
+func TestNeverMoreInstancesThanTheLimitWhateverDies(t *testing.T) {
+	const limit = 2
+	f := hosttest.New(t, fake.Options{})
+	f.Driver.Script(fake.Fault{Op: fake.OpDestroy, Delay: 20 * time.Millisecond})
+	p := sharing(t, f, func(o *pool.Options) { o.Targets, o.MaxInstances, o.MaxBoots = nil, limit, 8 })
+	most, over, watched := 0, make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(watched)
+		for ticker := time.NewTicker(100 * time.Microsecond); ; {
+			select {
+			case <-ticker.C:
+				most = max(most, f.Driver.Alive().Instances)
+			case <-over:
+				ticker.Stop()
+				return
+			}
+		}
+	}()
+	for k := range 10 {
+		f.Driver.Script(fake.Fault{Op: fake.OpAttach, Nth: 1, Death: errors.New("killed")}, fake.Fault{Op: fake.OpAttach, Nth: 2, Death: errors.New("killed")})
+		one, two := acquire(t, p, of(k, "f", "echo", 1024)), acquire(t, p, of(k+100, "f", "echo", 1024))
+		one.Discard()
+		two.Discard()
+	}
+	close(over)
+	<-watched
+	if most > limit {
+		t.Errorf("%d instances, with a limit of %d", most, limit)
+	}
+}

@@ -1,0 +1,71 @@
+package pool_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"lambent"
+	"lambent/internal/host"
+	"lambent/internal/host/hosttest"
+	"lambent/internal/pool"
+	"lambent/internal/sandbox/fake"
+)
+
+// there reports whether an instance is there still.
+func there(p *pool.Pool, id lambent.InstanceID) bool {
+	for _, s := range p.Snapshots() {
+		if s.ID == id {
+			return true
+		}
+	}
+	return false
+}
+
+func TestAnInstanceInWhichAContainerCannotBeStoppedIsUsedNoMoreAndGoes(t *testing.T) {
+	f := hosttest.New(t, fake.Options{})
+	p := sharing(t, f, func(o *pool.Options) { o.MaxInstances = 3; o.Targets = map[lambent.Family]int{lambent.FamilyNode: 1} })
+	settled(t, f, 1, 2)
+	one, two := acquire(t, p, of(1, "one", "echo", 256)), acquire(t, p, of(1, "two", "echo", 256))
+	settled(t, f, 2, 5) // each with its spare
+	sick := instanceOf(one)
+	if instanceOf(two) != sick {
+		t.Fatal("they are not on one instance")
+	}
+	f.Driver.Script(fake.Fault{Op: fake.OpDestroyContainer, Instance: sick, Err: errors.New("it does not answer")})
+	one.Discard()
+	hosttest.Eventually(t, "it was tried to stop it", func() bool { return f.Driver.Count(fake.OpDestroyContainer) > 0 })
+	hosttest.Eventually(t, "nothing new comes to the instance", func() bool {
+		l := acquire(t, p, of(1, "three", "echo", 128))
+		defer l.Discard()
+		return instanceOf(l) != sick
+	})
+	if a, err := two.Container.Invoke(&host.Event{RequestID: "r", Payload: []byte("1"), Timeout: time.Second}); err != nil || string(a.Payload) != "1" {
+		t.Errorf("the sibling that was running says %q, %v", a.Payload, err)
+	}
+	if !there(p, sick) {
+		t.Error("the instance went while an execution was on it")
+	}
+	two.Release()
+	hosttest.Eventually(t, "the instance is gone", func() bool { return !there(p, sick) })
+}
+
+func TestAWaitingRuntimeOfAnAccountThatHearsNothingIsFoundAndReplaced(t *testing.T) {
+	f := hosttest.New(t, fake.Options{})
+	p := sharing(t, f, func(o *pool.Options) {
+		o.Targets, o.ProbeEvery, o.ProbeTimeout = nil, 10*time.Millisecond, 10*time.Millisecond
+	})
+	gate := acquire(t, p, of(1, "one", "echo", 256))
+	settled(t, f, 1, 2)
+	f.Deafen(1)
+	two := acquire(t, p, of(1, "two", "echo", 256)) // in the spare; the next one is deaf
+	hosttest.Eventually(t, "the deaf one is replaced", func() bool { return f.Driver.Count(fake.OpDestroyContainer) == 1 })
+	settled(t, f, 1, 3)
+	three := acquire(t, p, of(1, "three", "echo", 256))
+	if three.Kind != lambent.StartNew || instanceOf(three) != instanceOf(gate) {
+		t.Errorf("the third is a %s: %s", three.Kind, three.Reason)
+	}
+	for _, l := range []*pool.Lease{gate, two, three} {
+		l.Release()
+	}
+}
