@@ -54,6 +54,10 @@ type Container struct {
 	// +checklocks:mu
 	bounded bool // the CPU bound is in force
 	// +checklocks:mu
+	spentFrom time.Duration // of CPU, by the instance, when the running invocation was first seen to last
+	// +checklocks:mu
+	spentOf time.Time // started of the invocation that spentFrom is of
+	// +checklocks:mu
 	log logState
 }
 
@@ -251,11 +255,11 @@ func (c *Container) look(now time.Time) (busy bool) {
 		c.session.Close() // wakes Invoke; whoever called it stops the container
 		return busy
 	}
+	if c.state == lambent.ContainerBusy && !c.bounded && now.Sub(c.started) >= watchEvery && c.computes(now) {
+		c.bound()
+	}
 	if now.Sub(c.started) < fullSpeed {
 		return busy
-	}
-	if c.state == lambent.ContainerBusy && !c.bounded {
-		c.bound()
 	}
 	if now.Sub(c.log.looked) >= memoryWatch {
 		c.log.looked = now
@@ -269,6 +273,26 @@ func (c *Container) look(now time.Time) (busy bool) {
 		}
 	}
 	return busy
+}
+
+// computes tells whether the running invocation has used up the CPU time that it
+// has at full speed, going by what the instance has spent for each that runs in
+// it. One that has only waited, for the network or for its turn on a busy
+// machine, has not: to hold it back would make a crowd of short calls slower and
+// slower.
+//
+// +checklocks:c.mu
+func (c *Container) computes(now time.Time) bool {
+	spent, running, ok := c.inst.spent(now)
+	if !ok {
+		return now.Sub(c.started) >= fullSpeed
+	}
+	if !c.spentOf.Equal(c.started) {
+		c.spentFrom, c.spentOf = spent, c.started
+		return false
+	}
+	// Before the first look it may have computed without a pause.
+	return spent-c.spentFrom >= (fullSpeed-watchEvery)*time.Duration(max(1, running))
 }
 
 // bound holds the container to the function's share of the CPU.

@@ -49,6 +49,15 @@ type Instance struct {
 	quiet bool // nothing has run for quietAfter
 	// +checklocks:mu
 	memory memoryReading
+	// +checklocks:mu
+	cpu cpuReading
+}
+
+// cpuReading is what CPU time an instance had used when it was last looked at.
+type cpuReading struct {
+	at    time.Time
+	spent time.Duration
+	err   error
 }
 
 // memoryReading is what the containers of an instance used when they were last
@@ -367,6 +376,19 @@ func (i *Instance) memoryOf(c lambent.ContainerID, now time.Time, patience time.
 	defer i.mu.Unlock()
 	bytes, ok = i.memory.bytes[c]
 	return bytes, ok
+}
+
+// spent is what CPU time the instance has used since it was made, as of this look
+// of the watch, and how many executions run in it. ok is false where the machine
+// does not tell.
+func (i *Instance) spent(now time.Time) (used time.Duration, running int, ok bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if !i.cpu.at.Equal(now) { // its containers are looked at with one clock reading
+		usage, err := i.box.Usage()
+		i.cpu = cpuReading{at: now, spent: usage.CPUTime, err: err}
+	}
+	return i.cpu.spent, int(i.running.Load()), i.cpu.err == nil && i.cpu.spent > 0
 }
 
 // within tells whether all containers together use no more than so many MB,

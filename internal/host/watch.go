@@ -15,9 +15,9 @@ const (
 	watchEvery = 20 * time.Millisecond
 	// watchLinger is how long the watch goes on looking when nothing was called.
 	watchLinger = time.Second
-	// fullSpeed is how long an invocation may use all the CPU there is before it
-	// is held to its share. Most calls end sooner and never meet the bound; those
-	// that compute for longer get CPU in proportion to their memory.
+	// fullSpeed is how much CPU time an invocation may use, as fast as it gets it,
+	// before it is held to its share. Most calls end sooner and never meet the
+	// bound; those that compute for longer get CPU in proportion to their memory.
 	fullSpeed = 50 * time.Millisecond
 	// memoryWatch is how often the memory of an invocation is looked at that has
 	// lasted for fullSpeed. The instance's own bound stands behind this one, with
