@@ -57,6 +57,10 @@ func (p *Pool) refill(now time.Time) (again time.Time) {
 	if p.pending() > 0 {
 		return again // callers come first; the end of their boots wakes the keeper
 	}
+	if p.yields(now, pools) {
+		return p.yieldUntil
+	}
+	p.bootPending() // spares gave way, too
 	boots, again := placement.Refill(pools, placement.Room{Instances: p.opts.MaxInstances - p.instances, Boots: p.opts.MaxBoots - p.booting}, now)
 	for k, n := range boots {
 		for range n {
@@ -64,6 +68,40 @@ func (p *Pool) refill(now time.Time) (again time.Time) {
 		}
 	}
 	return again
+}
+
+// yield has what is not urgent give way to a start for so long: booting an
+// instance takes a CPU for a third of a second, and on a small machine it is the
+// one that the function's code is loaded on. Starts that follow each other put
+// refilling off for maxYield at most.
+//
+// +checklocks:p.mu
+func (p *Pool) yield(now time.Time, long time.Duration) {
+	if p.yieldSince.IsZero() {
+		p.yieldSince = now
+	}
+	p.yieldUntil = now.Add(long)
+	if latest := p.yieldSince.Add(maxYield); p.yieldUntil.After(latest) {
+		p.yieldUntil = latest
+	}
+}
+
+const (
+	yieldLoad = 50 * time.Millisecond // for the code to be loaded, or most of it
+	yieldCall = 5 * time.Millisecond  // for the first event to be handed over, when it is
+	maxYield  = 150 * time.Millisecond
+)
+
+// yields tells whether refilling gives way now. It does not where a pool has run
+// empty: the next caller would wait for it.
+//
+// +checklocks:p.mu
+func (p *Pool) yields(now time.Time, pools []placement.Supply) bool {
+	if now.Before(p.yieldUntil) && !slices.ContainsFunc(pools, func(s placement.Supply) bool { return s.Target > 0 && s.Ready == 0 }) {
+		return true
+	}
+	p.yieldSince = time.Time{}
+	return false
 }
 
 // expire stops what was idle for the time-out.

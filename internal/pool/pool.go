@@ -85,6 +85,10 @@ type Pool struct {
 	// +checklocks:mu
 	probed time.Time // when the warm instances were
 	// +checklocks:mu
+	yieldSince time.Time // since when refilling gives way to starts; zero: it does not
+	// +checklocks:mu
+	yieldUntil time.Time
+	// +checklocks:mu
 	instances int // booting, warm, active and being destroyed
 	// +checklocks:mu
 	destroying int

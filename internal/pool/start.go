@@ -37,6 +37,7 @@ func (p *Pool) carryOut(plan placement.Plan, l *line) {
 		p.containers.Reserve(plan.Instance, l.key)
 		if plan.Container != "" {
 			c = p.take(pl, plan.Container)
+			p.yield(st.began, yieldLoad)
 			st.took = func(t *placement.Times) *time.Duration { return &t.Spare }
 		} else {
 			wait = p.claimInside(l, pl)
@@ -45,6 +46,7 @@ func (p *Pool) carryOut(plan placement.Plan, l *line) {
 	case placement.TakeWarm:
 		pl = p.takeWarm(l.supply.config)
 		c = p.give(pl, l)
+		p.yield(st.began, yieldLoad)
 		st.took = func(t *placement.Times) *time.Duration { return &t.Warm }
 		p.poke() // refill
 	case placement.StartOnDemand:
@@ -151,7 +153,7 @@ func (p *Pool) bootPending() {
 			p.boot(s)
 		}
 	}
-	if p.pending() > 0 {
+	if p.pending() > 0 || time.Now().Before(p.yieldUntil) {
 		return
 	}
 	for _, pl := range p.places {
@@ -399,7 +401,8 @@ func (p *Pool) started(st *start, pl *place, c *host.Container, loaded host.Load
 		return
 	}
 	p.offer(w, st.kind, st.reason, loaded)
-	p.bootPending() // its place may lack a spare now
+	p.yield(time.Now(), yieldCall)
+	p.poke() // its place may lack a spare now
 }
 
 // remember lets a time count for a quarter of what was measured before.
