@@ -263,11 +263,7 @@ func (c *Container) look(now time.Time) (busy bool) {
 	}
 	if now.Sub(c.log.looked) >= memoryWatch {
 		c.log.looked = now
-		if c.log.maxMemory > 0 && c.inst.within(c.fn.MemoryMB) {
-			return busy
-		}
-		// Somebody in it has more than this function may; who, the sandbox tells.
-		if memory, ok := c.inst.memoryOf(c.id, now, 0); ok && !c.sampled(memory) {
+		if memory, ok := c.inst.peek(c.id, c.started, now, c.fn.MemoryMB); ok && !c.sampled(memory) {
 			c.starved = true
 			c.session.Close()
 		}

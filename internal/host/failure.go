@@ -86,8 +86,10 @@ func (c *Container) lastWords() string {
 // MaxMemoryUsed is the most memory, in MB, that the container was seen to use.
 func (c *Container) MaxMemoryUsed() int {
 	c.mu.Lock()
-	stale := c.host.now().Sub(c.log.sampled) >= memorySampling
+	now := c.host.now()
+	stale, long := now.Sub(c.log.sampled) >= memorySampling, now.Sub(c.started) >= fullSpeed
 	c.mu.Unlock()
+	stale = stale || long && c.inst.grown()
 	var memory int64
 	read := false
 	if stale {

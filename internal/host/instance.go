@@ -63,8 +63,9 @@ type cpuReading struct {
 // memoryReading is what the containers of an instance used when they were last
 // looked at.
 type memoryReading struct {
-	at      time.Time
+	at      time.Time // when it began
 	bytes   map[lambent.ContainerID]int64
+	total   int64         // bytes all of it used then; less, where it used less since
 	pending chan struct{} // closed when the reading under way has ended; nil where none is
 }
 
@@ -360,10 +361,7 @@ func (i *Instance) memoryOf(c lambent.ContainerID, now time.Time, patience time.
 		usage, err := i.box.Usage()
 		return usage.MemoryBytes, err == nil
 	}
-	if m := &i.memory; m.pending == nil && now.Sub(m.at) >= memoryFresh && i.state == lambent.InstanceActive {
-		m.pending = make(chan struct{})
-		i.host.watchers.Go(i.readMemory)
-	}
+	i.ask(now)
 	pending := i.memory.pending
 	i.mu.Unlock()
 	if pending != nil && patience > 0 {
@@ -391,24 +389,74 @@ func (i *Instance) spent(now time.Time) (used time.Duration, running int, ok boo
 	return i.cpu.spent, int(i.running.Load()), i.cpu.err == nil && i.cpu.spent > 0
 }
 
-// within tells whether all containers together use no more than so many MB,
-// which costs less to read than what each of them uses.
-func (i *Instance) within(mb int) bool {
+// peek is what a container was last seen to use, in bytes, if that was not before
+// since. It never waits, but has a new reading made where the container may by now
+// use more than that: where all of them together, which costs less to read, use
+// more than they did, or more than this one may, limitMB.
+func (i *Instance) peek(c lambent.ContainerID, since, now time.Time, limitMB int) (bytes int64, ok bool) {
 	usage, err := i.box.Usage()
-	return err == nil && usage.MemoryBytes <= int64(mb)<<20
+	if err != nil {
+		return 0, false
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if len(i.containers) == 1 { // all that is used is its
+		return usage.MemoryBytes, true
+	}
+	bytes, ok = i.memory.bytes[c]
+	if i.outgrown(usage) || usage.MemoryBytes > int64(limitMB)<<20 || !ok {
+		i.ask(now)
+	}
+	return bytes, ok && !i.memory.at.Before(since)
+}
+
+// grown tells whether all containers together use more than when each was last
+// looked at.
+func (i *Instance) grown() bool {
+	usage, err := i.box.Usage()
+	if err != nil {
+		return false
+	}
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.outgrown(usage)
+}
+
+// outgrown is grown, for a usage just read. It remembers the least use since the
+// last reading: what comes back after it was given back may be another's.
+//
+// +checklocks:i.mu
+func (i *Instance) outgrown(usage sandbox.Usage) bool {
+	i.memory.total = min(i.memory.total, usage.MemoryBytes)
+	return usage.MemoryBytes-i.memory.total >= memoryStep
+}
+
+// ask starts a reading, if the last is not fresh and none is under way.
+//
+// +checklocks:i.mu
+func (i *Instance) ask(now time.Time) {
+	if m := &i.memory; m.pending == nil && now.Sub(m.at) >= memoryFresh && i.state == lambent.InstanceActive {
+		m.pending = make(chan struct{})
+		i.host.watchers.Go(i.readMemory)
+	}
 }
 
 // readMemory asks the sandbox what each container uses.
 func (i *Instance) readMemory() {
 	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
 	defer cancel()
-	bytes, err := i.box.ContainerMemory(ctx)
+	began := i.host.now()
+	usage, err := i.box.Usage()
+	var bytes map[lambent.ContainerID]int64
+	if err == nil {
+		bytes, err = i.box.ContainerMemory(ctx)
+	}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	close(i.memory.pending)
-	i.memory.pending, i.memory.at = nil, i.host.now()
+	i.memory.pending, i.memory.at = nil, began
 	if err == nil {
-		i.memory.bytes = bytes
+		i.memory.bytes, i.memory.total = bytes, usage.MemoryBytes
 	} else if i.state == lambent.InstanceActive {
 		i.host.log.Warn("cannot read what the containers of an instance use; the instance's own bound still holds", "instance", i.id, "error", err)
 	}
@@ -417,6 +465,9 @@ func (i *Instance) readMemory() {
 const (
 	// memoryFresh is how old a reading of all containers may be.
 	memoryFresh = 20 * time.Millisecond
+	// memoryStep is how much more memory in use (bytes) is worth a new reading: the
+	// unit REPORT lines have.
+	memoryStep = 1 << 20
 	// answerTime is how long a sandbox may take to answer.
 	answerTime = 2 * time.Second
 )
