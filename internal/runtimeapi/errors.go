@@ -22,6 +22,16 @@ var ErrState = errors.New("not possible in this state")
 // ErrTooLarge is an event over frame.MaxPayload.
 var ErrTooLarge = errors.New("event too large")
 
+// StreamError is a streamed answer whose Stream took no more of it. The session
+// is over: the runtime would go on sending what nobody wants.
+type StreamError struct{ Err error } // what the Stream said
+
+// Error says what the stream said.
+func (e *StreamError) Error() string { return "the answer's stream takes no more: " + e.Err.Error() }
+
+// Unwrap gives what the stream said.
+func (e *StreamError) Unwrap() error { return e.Err }
+
 // ProtocolError is a guest that broke the rules of the conversation. The session
 // is over; the fault is the guest's.
 type ProtocolError struct {

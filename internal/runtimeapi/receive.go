@@ -22,8 +22,12 @@ func (s *Session) receive(t frame.Type, size int64) error {
 		return s.receiveAnswer(t)
 	case frame.Exit:
 		return s.receiveExit()
-	case frame.Begin, frame.Chunk, frame.End:
-		return s.broke(t, "streamed answers are not supported")
+	case frame.Begin:
+		return s.receiveBegin()
+	case frame.Chunk:
+		return s.receiveChunk()
+	case frame.End:
+		return s.receiveEnd()
 	}
 	return s.broke(t, "not a frame a runtime sends")
 }
@@ -160,10 +164,14 @@ func (s *Session) receiveAnswer(t frame.Type) error {
 	if err != nil {
 		return err
 	}
+	return s.answered(a)
+}
 
+// answered ends the event that runs, with its answer.
+func (s *Session) answered(a Answer) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.state != Running {
+	if s.state != Running && s.state != Streaming {
 		return nil
 	}
 	s.changeState(ResponseSent)

@@ -26,6 +26,10 @@ type (
 type Event struct {
 	frame.Event
 
+	// Stream takes an answer that the runtime streams. Where it is nil, such an
+	// answer is collected and is an Answer like any other.
+	Stream Stream
+
 	// HandedAt is when the event had been given to the runtime whole; zero if
 	// it never was.
 	HandedAt time.Time
@@ -35,6 +39,7 @@ type Event struct {
 type Answer struct {
 	Payload   []byte // the caller's own
 	ErrorType string // empty for success; otherwise the payload is error JSON
+	Streamed  bool   // the event's Stream was given it; Payload is only what it failed with
 }
 
 // readBuffer is the size of a session's read buffer: a frame of that size costs
@@ -57,6 +62,8 @@ type Session struct {
 	reader  sync.WaitGroup
 	once    sync.Once // the end of the conversation
 
+	piece []byte // the reader goroutine's: what it reads of streamed answers with
+
 	// writing is the event being written; only the Invoke that moved the session
 	// to Running touches it.
 	writing []byte
@@ -75,6 +82,8 @@ type Session struct {
 	waiting bool // an Invoke waits for the answer
 	// +checklocks:mu
 	invoking bool // an Invoke has not returned: writing is its
+	// +checklocks:mu
+	stream streaming
 	// +checklocks:mu
 	banner string
 	// +checklocks:mu
@@ -224,6 +233,8 @@ func (s *Session) AwaitReady(ctx context.Context) error {
 // with ctx's cause. In the last case the runtime goes on with the event; its
 // answer is dropped, and only after that can the session be used again.
 //
+// A Stream that refuses more of an answer ends the session: a *StreamError.
+//
 // An event that fails with HandedAt zero was never taken by the runtime whole:
 // another one can have it.
 func (s *Session) Invoke(ctx context.Context, e *Event) (Answer, error) {
@@ -231,7 +242,7 @@ func (s *Session) Invoke(ctx context.Context, e *Event) (Answer, error) {
 		return Answer{}, &lambent.Error{Op: "invoke", Resource: "container " + string(s.id), Kind: lambent.KindTooLarge,
 			Err: fmt.Errorf("%w: %d bytes, at most %d are allowed", ErrTooLarge, len(e.Payload), frame.MaxPayload)}
 	}
-	if err := s.claim(ctx, e.RequestID); err != nil {
+	if err := s.claim(ctx, e); err != nil {
 		return Answer{}, err
 	}
 	defer s.unclaim()
@@ -239,6 +250,9 @@ func (s *Session) Invoke(ctx context.Context, e *Event) (Answer, error) {
 		return Answer{}, fmt.Errorf("invoke in container %s: %w", s.id, err)
 	}
 	e.HandedAt = time.Now()
+	if e.Stream != nil {
+		s.handedOver(e.HandedAt)
+	}
 	select {
 	case a := <-s.answers:
 		return a, nil
@@ -250,7 +264,7 @@ func (s *Session) Invoke(ctx context.Context, e *Event) (Answer, error) {
 			// A Unix socket whose other end is closed with something unread in it
 			// says so, by this error in place of an end of file (unix(7)): the
 			// runtime was gone before it had the whole event.
-			if errors.Is(s.Err(), syscall.ECONNRESET) {
+			if errors.Is(s.Err(), syscall.ECONNRESET) && !s.hasBegun() {
 				e.HandedAt = time.Time{}
 			}
 			return Answer{}, fmt.Errorf("invoke in container %s: %w", s.id, s.Err())
@@ -264,7 +278,7 @@ func (s *Session) Invoke(ctx context.Context, e *Event) (Answer, error) {
 }
 
 // claim moves the session from Ready to Running, for the caller alone.
-func (s *Session) claim(ctx context.Context, request string) error {
+func (s *Session) claim(ctx context.Context, e *Event) error {
 	for {
 		s.mu.Lock()
 		if s.state == ResponseSent {
@@ -280,7 +294,11 @@ func (s *Session) claim(ctx context.Context, request string) error {
 		}
 		if err == nil {
 			s.changeState(Running)
-			s.request, s.waiting, s.invoking = request, true, true
+			s.request, s.waiting, s.invoking = e.RequestID, true, true
+			s.stream = streaming{to: e.Stream}
+			if e.Stream != nil {
+				s.stream.handed = make(chan struct{})
+			}
 		}
 		s.mu.Unlock()
 		return err
@@ -299,6 +317,7 @@ func (s *Session) abandon() (Answer, bool) {
 	defer s.mu.Unlock()
 	if s.waiting {
 		s.waiting = false
+		s.stream.to = nil // what it was not given yet is collected, and dropped with the answer
 		return Answer{}, false
 	}
 	select {
@@ -404,8 +423,9 @@ func (s *Session) read() {
 func (s *Session) whyEnded(t frame.Type, err error) error {
 	var broke *ProtocolError
 	var exit *ExitError
+	var full *StreamError
 	switch {
-	case errors.As(err, &broke), errors.As(err, &exit):
+	case errors.As(err, &broke), errors.As(err, &exit), errors.As(err, &full):
 		return err
 	case errors.Is(err, frame.ErrMalformed):
 		return &ProtocolError{State: s.State(), Frame: t, Reason: err.Error()}

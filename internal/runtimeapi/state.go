@@ -8,8 +8,10 @@ import "slices"
 //	   │           │          │   │           │                  │
 //	   │           │          │   ▼           ▼                  │
 //	   │           │          │ InitFailed  Running ──► ResponseSent
-//	   │           │          │   │           │                  │
-//	   └───────────┴──────────┴───┴───────────┴──────────────────┴──► Closed
+//	   │           │          │   │           │    │        ▲    │
+//	   │           │          │   │           │  Streaming ─┘    │
+//	   │           │          │   │           │    │             │
+//	   └───────────┴──────────┴───┴───────────┴────┴─────────────┴──► Closed
 //
 // The names from Ready on are those of AWS's Runtime API.
 type State uint8
@@ -22,11 +24,12 @@ const (
 	InitFailed                // it reported that it cannot run the code
 	Ready                     // it asked for the next event
 	Running                   // it has an event
+	Streaming                 // it is sending its answer in parts
 	ResponseSent              // it answered, and has not asked for the next
 	Closed                    // the conversation is over
 )
 
-var stateNames = [...]string{"started", "booted", "initialising", "init failed", "ready", "running", "response sent", "closed"}
+var stateNames = [...]string{"started", "booted", "initialising", "init failed", "ready", "running", "streaming", "response sent", "closed"}
 
 var stateEdges = [...][]State{
 	Started:      {Booted, Closed},
@@ -34,7 +37,8 @@ var stateEdges = [...][]State{
 	Initialising: {Ready, InitFailed, Closed},
 	InitFailed:   {Closed},
 	Ready:        {Running, Closed},
-	Running:      {ResponseSent, Closed},
+	Running:      {Streaming, ResponseSent, Closed},
+	Streaming:    {ResponseSent, Closed},
 	ResponseSent: {Ready, Closed},
 	Closed:       {},
 }

@@ -20,8 +20,10 @@
 //	  INIT_ERROR  short error type, payload
 //	  RESPONSE    short request id, payload
 //	  ERROR       short request id, short error type, payload
+//	  BEGIN       short request id, short content type: a streamed answer starts
+//	  CHUNK       the next bytes of it, as many as one likes
+//	  END         short error type, payload: it ends; both are empty for success
 //	  EXIT        uint8 kind (0 exit status, 1 signal), int32 little endian value
-//	  BEGIN, CHUNK, END   reserved for streamed answers
 //
 // where "short X" is one byte of length and that many bytes. A payload is the
 // rest of the frame.
@@ -32,8 +34,12 @@
 //	host   PING                         for each of these, before ASSIGN
 //	host   ASSIGN                       once, when the container is given its code
 //	guest  READY | INIT_ERROR
-//	host   EVENT            ┐
-//	guest  RESPONSE | ERROR │ again and again, one event at a time
-//	guest  READY            ┘
+//	host   EVENT                             ┐
+//	guest  RESPONSE | ERROR | BEGIN CHUNK* END │ again and again, one event at a time
+//	guest  READY                             ┘
 //	guest  EXIT                         last, only by a guest that is a supervisor
+//
+// The host takes CHUNKs no faster than the caller of the function does, and the
+// socket holds little: that is all the flow control there is. A guest that must
+// not stand still for a slow caller writes them where it can wait.
 package frame

@@ -24,9 +24,9 @@ const (
 	Error     Type = 0x14
 	Exit      Type = 0x15
 
-	Begin Type = 0x20 // reserved: a streamed answer starts
-	Chunk Type = 0x21 // reserved: a part of it
-	End   Type = 0x22 // reserved: its trailers
+	Begin Type = 0x20 // a streamed answer starts
+	Chunk Type = 0x21 // a part of it
+	End   Type = 0x22 // it has ended, well or with an error
 )
 
 // String names the type for errors and logs.
@@ -269,6 +269,17 @@ func (r *Reader) Bytes(size int64) ([]byte, error) {
 
 // Rest reads what is left of the body into memory of its own.
 func (r *Reader) Rest() ([]byte, error) { return r.Bytes(r.left) }
+
+// Read reads of the body into b what there is, and waits only where there is
+// nothing: at the end of the body it is io.EOF.
+func (r *Reader) Read(b []byte) (int, error) {
+	if r.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := r.br.Read(b[:min(int64(len(b)), r.left)])
+	r.left -= int64(n)
+	return n, noEOF(err)
+}
 
 // peek shows the next n bytes of the body without taking them.
 func (r *Reader) peek(n int) ([]byte, error) {

@@ -24,6 +24,9 @@ type Host interface {
 	InitError(errorType string, body []byte) error
 	Respond(id string, payload []byte) error
 	Fail(id, errorType string, body []byte) error
+	Begin(id, contentType string) error
+	Chunk(b []byte) error
+	End(errorType string, body []byte) error
 }
 
 // API serves the Runtime API 2018-06-01 to one runtime: an http.Handler over a
@@ -159,7 +162,10 @@ func (a *API) response(w http.ResponseWriter, r *http.Request, id string) {
 		return
 	}
 	switch mode := r.Header.Get("Lambda-Runtime-Function-Response-Mode"); mode {
-	case "", "streaming":
+	case "":
+	case "streaming":
+		a.stream(w, r, id)
+		return
 	default:
 		a.sent(a.host.Fail(id, "Runtime.InvalidResponseModeHeader", errorJSON("Runtime.InvalidResponseModeHeader",
 			"The response mode "+strconv.Quote(mode)+" is not one the Runtime API knows.")))
@@ -171,12 +177,44 @@ func (a *API) response(w http.ResponseWriter, r *http.Request, id string) {
 		a.badBody(w, r, id, err)
 		return
 	}
-	// A streamed answer may find out at its end that it failed.
-	if typ := r.Trailer.Get("Lambda-Runtime-Function-Error-Type"); typ != "" {
-		a.accept(w, a.host.Fail(id, cleanErrorType(typ), trailerBody(r, typ)))
+	a.accept(w, a.host.Respond(id, body))
+}
+
+// streamPiece is how much of a streamed answer is handed on at once, at most.
+const streamPiece = 32 << 10
+
+// stream hands an answer on as it comes, and no faster than it is taken: the
+// runtime's connection is read only when the host has taken what came before.
+func (a *API) stream(w http.ResponseWriter, r *http.Request, id string) {
+	sent := a.host.Begin(id, r.Header.Get("Content-Type"))
+	piece := make([]byte, streamPiece)
+	var came error
+	for sent == nil && came == nil {
+		var n int
+		if n, came = r.Body.Read(piece); n > 0 {
+			sent = a.host.Chunk(piece[:n])
+		}
+	}
+	if sent != nil {
+		a.accept(w, sent)
 		return
 	}
-	a.accept(w, a.host.Respond(id, body))
+	if came != io.EOF {
+		a.sent(a.host.End("Runtime.TruncatedResponse", truncated()))
+		refuse(w, http.StatusBadRequest, "TruncatedHTTPRequest", "HTTP request detected as truncated")
+		return
+	}
+	// A streamed answer may find out at its end that it failed.
+	if typ := r.Trailer.Get("Lambda-Runtime-Function-Error-Type"); typ != "" {
+		a.accept(w, a.host.End(cleanErrorType(typ), trailerBody(r, typ)))
+		return
+	}
+	a.accept(w, a.host.End("", nil))
+}
+
+// truncated is what a caller is told of an answer that was cut short.
+func truncated() []byte {
+	return errorJSON("Runtime.TruncatedResponse", "The runtime's answer was cut short.")
 }
 
 // failure takes an error in place of an answer.
@@ -226,7 +264,7 @@ func (a *API) badBody(w http.ResponseWriter, r *http.Request, id string, err err
 		refuse(w, http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", tooLargeMessage())
 		return
 	}
-	a.sent(a.host.Fail(id, "Runtime.TruncatedResponse", errorJSON("Runtime.TruncatedResponse", "The runtime's answer was cut short.")))
+	a.sent(a.host.Fail(id, "Runtime.TruncatedResponse", truncated()))
 	refuse(w, http.StatusBadRequest, "TruncatedHTTPRequest", "HTTP request detected as truncated")
 }
 

@@ -11,8 +11,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -52,6 +54,9 @@ func (h *fakeHost) Ready() error                         { return h.say("ready")
 func (h *fakeHost) InitError(typ string, b []byte) error { return h.say("init error %s %s", typ, b) }
 func (h *fakeHost) Respond(id string, b []byte) error    { return h.say("response %s %.100s", id, b) }
 func (h *fakeHost) Fail(id, typ string, b []byte) error  { return h.say("error %s %s %s", id, typ, b) }
+func (h *fakeHost) Begin(id, typ string) error           { return h.say("begin %s %s", id, typ) }
+func (h *fakeHost) Chunk(b []byte) error                 { return h.say("chunk %.100s", b) }
+func (h *fakeHost) End(typ string, b []byte) error       { return h.say("end %s %s", typ, b) }
 
 func (h *fakeHost) heard() []string {
 	h.mu.Lock()
@@ -306,18 +311,18 @@ func TestBodyOverTheLimitIsRefusedAndToldToTheCaller(t *testing.T) {
 	r.want(a, refused(413, "RequestEntityTooLarge", "Exceeded maximum allowed payload size (6291556 bytes)."))
 }
 
-func TestStreamedAnswerIsCollected(t *testing.T) {
+func TestStreamedAnswerIsHandedOnAsItComes(t *testing.T) {
 	for name, tt := range map[string]struct {
 		trailer http.Header
 		want    string
 	}{
-		"success": {nil, "response 1 part one, part two"},
+		"success": {nil, "end  "},
 		"error": {http.Header{
 			"Lambda-Runtime-Function-Error-Type": {"Runtime.StreamError"},
 			"Lambda-Runtime-Function-Error-Body": {base64.StdEncoding.EncodeToString([]byte(`{"m":1}`))},
-		}, `error 1 Runtime.StreamError {"m":1}`},
+		}, `end Runtime.StreamError {"m":1}`},
 		"error without a body": {http.Header{"Lambda-Runtime-Function-Error-Type": {"oops"}},
-			`error 1 Runtime.Unknown {"errorType":"Runtime.Unknown","errorMessage":"The function failed while it streamed its answer."}`},
+			`end Runtime.Unknown {"errorType":"Runtime.Unknown","errorMessage":"The function failed while it streamed its answer."}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
@@ -328,10 +333,15 @@ func TestStreamedAnswerIsCollected(t *testing.T) {
 				t.Fatal(err)
 			}
 			req.Header.Set("Lambda-Runtime-Function-Response-Mode", "streaming")
+			req.Header.Set("Content-Type", "text/plain")
 			req.Trailer = tt.trailer
 			go func() {
-				_, _ = io.WriteString(w, "part one, ")
-				_, _ = io.WriteString(w, "part two")
+				for _, part := range []string{"part one", "part two"} { // the second only when the first was heard
+					_, _ = io.WriteString(w, part)
+					for !slices.Contains(r.host.heard(), "chunk "+part) {
+						runtime.Gosched()
+					}
+				}
 				_ = w.Close()
 			}()
 			resp, err := http.DefaultClient.Do(req)
@@ -342,9 +352,65 @@ func TestStreamedAnswerIsCollected(t *testing.T) {
 			if resp.StatusCode != 202 {
 				t.Errorf("status %d", resp.StatusCode)
 			}
-			r.wantHeard("ready", tt.want)
+			r.wantHeard("ready", "begin 1 text/plain", "chunk part one", "chunk part two", tt.want)
+			r.next(event("2"))
 		})
 	}
+}
+
+func TestStreamedAnswerIsReadNoFasterThanTheHostTakesIt(t *testing.T) {
+	host := &stuckHost{fakeHost: newFakeHost(), took: make(chan int), on: make(chan struct{})}
+	api := guest.NewAPI(host)
+	var running sync.WaitGroup
+	running.Go(func() { _ = api.Run() })
+	host.events <- event("1")
+	close(host.events)
+	running.Wait()
+	get := httptest.NewRequest("GET", "/2018-06-01/runtime/invocation/next", nil)
+	api.ServeHTTP(httptest.NewRecorder(), get)
+
+	const size = 10 << 20
+	body := &countingReader{r: io.LimitReader(zeros{}, size)}
+	post := httptest.NewRequest("POST", "/2018-06-01/runtime/invocation/1/response", body)
+	post.Header.Set("Lambda-Runtime-Function-Response-Mode", "streaming")
+	running.Go(func() { api.ServeHTTP(httptest.NewRecorder(), post) })
+	first := <-host.took
+	if read := body.n.Load(); read > int64(first) {
+		t.Errorf("%d bytes were read while the host had not taken %d", read, first)
+	}
+	close(host.on)
+	for got := first; got < size; {
+		got += <-host.took
+	}
+	running.Wait()
+}
+
+// stuckHost takes the first part of a streamed answer when it is told to.
+type stuckHost struct {
+	*fakeHost
+	took chan int
+	on   chan struct{}
+}
+
+func (h *stuckHost) Chunk(b []byte) error {
+	h.took <- len(b)
+	<-h.on
+	return nil
+}
+
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) { clear(b); return len(b), nil }
+
+type countingReader struct {
+	r io.Reader
+	n atomic.Int64
+}
+
+func (c *countingReader) Read(b []byte) (int, error) {
+	n, err := c.r.Read(b)
+	c.n.Add(int64(n))
+	return n, err
 }
 
 func TestUnknownResponseModeIsRefused(t *testing.T) {
@@ -359,6 +425,16 @@ func TestUnknownResponseModeIsRefused(t *testing.T) {
 }
 
 func TestBodyCutShortIsToldToTheCaller(t *testing.T) {
+	for head, want := range map[string]string{
+		"Content-Length: 100": "error 1 Runtime.TruncatedResponse {",
+		"Content-Length: 100\r\nLambda-Runtime-Function-Response-Mode: streaming":        "end Runtime.TruncatedResponse {",
+		"Transfer-Encoding: chunked\r\nLambda-Runtime-Function-Response-Mode: streaming": "end Runtime.TruncatedResponse {",
+	} {
+		t.Run(head, func(t *testing.T) { testCutShort(t, head, want) })
+	}
+}
+
+func testCutShort(t *testing.T, head, want string) {
 	r := newRig(t)
 	r.next(event("1"))
 	conn, err := net.Dial("tcp", strings.TrimSuffix(strings.TrimPrefix(r.url, "http://"), "/2018-06-01"))
@@ -366,7 +442,7 @@ func TestBodyCutShortIsToldToTheCaller(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_, _ = io.WriteString(conn, "POST /2018-06-01/runtime/invocation/1/response HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nonly this")
+	_, _ = io.WriteString(conn, "POST /2018-06-01/runtime/invocation/1/response HTTP/1.1\r\nHost: x\r\n"+head+"\r\n\r\n40\r\nonly this")
 	_ = conn.(*net.TCPConn).CloseWrite()
 	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
@@ -375,8 +451,8 @@ func TestBodyCutShortIsToldToTheCaller(t *testing.T) {
 	b, _ := io.ReadAll(resp.Body)
 	_ = resp.Body.Close()
 	r.want(answer{resp.StatusCode, string(b)}, refused(400, "TruncatedHTTPRequest", "HTTP request detected as truncated"))
-	if got := r.host.heard()[1]; !strings.HasPrefix(got, "error 1 Runtime.TruncatedResponse {") {
-		t.Errorf("the caller is told %s", got)
+	if heard := r.host.heard(); !strings.HasPrefix(heard[len(heard)-1], want) {
+		t.Errorf("the caller is told %s", heard)
 	}
 }
 
@@ -451,7 +527,7 @@ func FuzzRoutes(f *testing.F) {
 		send(method, path)
 		answers := 0
 		for _, said := range host.heard() {
-			if strings.HasPrefix(said, "response ") || strings.HasPrefix(said, "error ") {
+			if strings.HasPrefix(said, "response ") || strings.HasPrefix(said, "error ") || strings.HasPrefix(said, "begin ") {
 				answers++
 			}
 		}

@@ -121,6 +121,22 @@ func (c *Conn) Fail(id, errorType string, body []byte) error {
 	return c.send(frame.Error, body, id, errorType)
 }
 
+// Begin starts a streamed answer to the event of the id, of a content type, which
+// may be empty. Chunk and End follow.
+func (c *Conn) Begin(id, contentType string) error {
+	return c.send(frame.Begin, nil, id, contentType)
+}
+
+// Chunk sends the next bytes of a streamed answer. It waits while the function's
+// caller does not take them.
+func (c *Conn) Chunk(b []byte) error { return c.send(frame.Chunk, b) }
+
+// End ends a streamed answer: well, or, where there is an error type, with AWS's
+// error JSON.
+func (c *Conn) End(errorType string, body []byte) error {
+	return c.send(frame.End, body, errorType)
+}
+
 // Exit tells the host how the process it supervises has ended.
 func (c *Conn) Exit(st frame.ExitStatus) error {
 	c.mu.Lock()
