@@ -26,6 +26,7 @@ var floors = map[string]int{
 	"lambent/internal/runtimeapi":  1,
 	"lambent/internal/sandbox":     1,
 	"lambent/internal/sigv4":       1,
+	"lambent/internal/stream":      1,
 	"lambent/runtimes":             1,
 
 	// heavy libraries

@@ -14,6 +14,22 @@ type Invocation struct {
 	ClientContext string // JSON, already base64-decoded; empty for none
 	TraceID       string // X-Amzn-Trace-Id; empty for none
 	WantLogTail   bool   // X-Amz-Log-Type: Tail
+
+	// Stream takes an answer that the function streams; nil: such an answer is
+	// the Result's Payload like any other.
+	Stream AnswerStream
+}
+
+// AnswerStream takes an answer as a function streams it. One goroutine calls it
+// at a time, and perhaps still shortly after the invocation has failed.
+type AnswerStream interface {
+	// Begin comes once, before any byte, with how the execution started and what
+	// the function says the type of its answer is. It must not block.
+	Begin(start Start, contentType string)
+	// Write takes the next bytes, which are only lent. It may wait, but not after
+	// stop is closed; meanwhile the function waits. After an error the function
+	// is ended.
+	Write(b []byte, stop <-chan struct{}) error
 }
 
 // Result is what became of an invocation that reached a runtime, or that failed
@@ -21,6 +37,7 @@ type Invocation struct {
 type Result struct {
 	RequestID     RequestID
 	Payload       []byte // the function's answer, or AWS's error JSON
+	Streamed      bool   // the answer has gone to the Invocation's Stream: Payload is only the error
 	FunctionError string // "" or "Unhandled"
 	Outcome       Outcome
 	LogTail       []byte // the last 4,096 bytes of the log, when asked for

@@ -182,12 +182,14 @@ type Event struct {
 	ClientContext string
 	TraceID       string
 	Timeout       time.Duration
+	Stream        runtimeapi.Stream // takes a streamed answer; nil: it is collected
 }
 
 // Answer is what a runtime said, or how it failed to.
 type Answer struct {
 	Payload   []byte // the answer, or the error JSON the runtime gave
 	ErrorType string // empty: it succeeded
+	Streamed  bool   // the event's Stream has the answer
 	StartedAt time.Time
 	Duration  time.Duration
 }
@@ -209,7 +211,7 @@ func (c *Container) Invoke(ev *Event) (Answer, error) {
 	c.inst.begin()
 	c.host.watch.called()
 
-	msg := &runtimeapi.Event{Event: frame.Event{
+	msg := &runtimeapi.Event{Stream: ev.Stream, Event: frame.Event{
 		RequestID:      string(ev.RequestID),
 		DeadlineMillis: start.Add(ev.Timeout).UnixMilli(),
 		InvokedARN:     ev.InvokedARN,
@@ -225,7 +227,7 @@ func (c *Container) Invoke(ev *Event) (Answer, error) {
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	a := Answer{Payload: answer.Payload, ErrorType: answer.ErrorType, StartedAt: msg.HandedAt, Duration: end.Sub(start)}
+	a := Answer{Payload: answer.Payload, ErrorType: answer.ErrorType, Streamed: answer.Streamed, StartedAt: msg.HandedAt, Duration: end.Sub(start)}
 	if err != nil {
 		return a, c.failure(err)
 	}

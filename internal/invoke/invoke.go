@@ -89,6 +89,9 @@ func (s *Service) Invoke(ctx context.Context, inv *lambent.Invocation) (*lambent
 			InvokedARN:    lambent.FunctionARN(s.opts.Region, fn.Account, fn.Name, inv.Qualifier),
 			ClientContext: inv.ClientContext, TraceID: inv.TraceID,
 		}
+		if inv.Stream != nil {
+			ev.Stream = streamOf(inv, fn, lease)
+		}
 		c.Begin(inv.RequestID, fn.Version)
 		answer, err := c.Invoke(&ev)
 		if err != nil && answer.StartedAt.IsZero() && !isTimeout(err) && try < maxTries {
@@ -112,9 +115,8 @@ func (s *Service) Invoke(ctx context.Context, inv *lambent.Invocation) (*lambent
 func (s *Service) settle(inv *lambent.Invocation, fn *lambent.Function, lease *pool.Lease, answer host.Answer, err error) *lambent.Result {
 	c := lease.Container
 	result := &lambent.Result{
-		RequestID: inv.RequestID, Payload: answer.Payload,
-		Start: lambent.Start{Kind: lease.Kind, Reason: lease.Reason, Instance: c.Instance().ID(), Container: c.ID(),
-			ServedVersion: fn.Version, ReceivedAt: inv.ReceivedAt, ExecStartedAt: answer.StartedAt},
+		RequestID: inv.RequestID, Payload: answer.Payload, Streamed: answer.Streamed,
+		Start: startOf(inv, fn, lease, answer.StartedAt),
 	}
 	report := report{request: inv.RequestID, duration: answer.Duration, memoryMB: fn.MemoryMB, init: lease.Loaded.Init}
 	switch {
@@ -136,6 +138,13 @@ func (s *Service) settle(inv *lambent.Invocation, fn *lambent.Function, lease *p
 	}
 	s.record(fn, c, result, report)
 	return result
+}
+
+// startOf tells how an execution started that a lease was had for.
+func startOf(inv *lambent.Invocation, fn *lambent.Function, lease *pool.Lease, handedAt time.Time) lambent.Start {
+	c := lease.Container
+	return lambent.Start{Kind: lease.Kind, Reason: lease.Reason, Instance: c.Instance().ID(), Container: c.ID(),
+		ServedVersion: fn.Version, ReceivedAt: inv.ReceivedAt, ExecStartedAt: handedAt}
 }
 
 func isTimeout(err error) bool {
@@ -216,6 +225,10 @@ func describe(id lambent.RequestID, fn *lambent.Function, err error) failure {
 	}
 	if init, ok := errors.AsType[*runtimeapi.InitError](err); ok {
 		return failure{payload: init.Payload(string(id)), outcome: lambent.OutcomeFunctionError, status: "error", errorType: init.Type}
+	}
+	if full, ok := errors.AsType[*runtimeapi.StreamError](err); ok {
+		return failure{payload: runtimeapi.PlainErrorPayload(runtimeapi.TypeResponseTooLarge, full.Err.Error()), outcome: lambent.OutcomeFunctionError,
+			status: "error", errorType: runtimeapi.TypeResponseTooLarge, line: fmt.Sprintf("RequestId: %s Error: %s", id, full.Err)}
 	}
 	if broke, ok := errors.AsType[*runtimeapi.ProtocolError](err); ok {
 		return failure{payload: runtimeapi.ErrorPayload(runtimeapi.TypeExit, string(id), "Runtime exited without providing a reason"), outcome: lambent.OutcomeFunctionError,

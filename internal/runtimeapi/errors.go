@@ -107,10 +107,11 @@ func (e *ExitError) Payload(requestID string) []byte {
 //
 //	{"errorType":TYPE,"errorMessage":"RequestId: ID Error: MESSAGE"}
 func ErrorPayload(errorType, requestID, message string) []byte {
-	return plainErrorPayload(errorType, fmt.Sprintf("RequestId: %s Error: %s", requestID, message))
+	return PlainErrorPayload(errorType, fmt.Sprintf("RequestId: %s Error: %s", requestID, message))
 }
 
-func plainErrorPayload(errorType, message string) []byte {
+// PlainErrorPayload is error JSON without the request's id in its message.
+func PlainErrorPayload(errorType, message string) []byte {
 	b, err := json.Marshal(struct {
 		Type    string `json:"errorType"`
 		Message string `json:"errorMessage"`
@@ -123,7 +124,7 @@ func plainErrorPayload(errorType, message string) []byte {
 
 // tooLargePayload is what a caller is told of an answer over the limit.
 func tooLargePayload() []byte {
-	return plainErrorPayload(TypeResponseTooLarge,
+	return PlainErrorPayload(TypeResponseTooLarge,
 		fmt.Sprintf("Response payload size exceeded maximum allowed payload size (%d bytes).", frame.MaxPayload))
 }
 

@@ -249,7 +249,7 @@ func TestGivingUpOnAStreamLeavesTheSessionUsable(t *testing.T) {
 	if err := wait(t, done); !errors.Is(err, enough) {
 		t.Fatal(err)
 	}
-	must(t, g.Chunk(make([]byte, 1<<20)), g.End("", nil), g.Ready())
+	must(t, g.Chunk(make([]byte, 1<<20)), g.End("", nil), g.Ready(), s.AwaitReady(t.Context()))
 	again := invoking(t.Context(), t, s, g, "2", "{}")
 	must(t, g.Respond("2", []byte("2")))
 	if o := wait(t, again); o.err != nil || string(o.answer.Payload) != "2" {

@@ -86,6 +86,11 @@ func New(t testing.TB, opts fake.Options) *Fixture {
 //	hang            never answers
 //	log TEXT        writes TEXT to stdout, then echoes
 //	wait NAME       answers once the test opens the gate NAME
+//	stream NAME     streams "first", and "second" once the test opens the gate NAME
+//	stream-much MB  streams so many MB of zeros
+//	stream-fail     streams "first", then an error of type Oops
+//	stream-exit N   streams "first", then ends with status N
+//	stream-hang     streams "first", then nothing
 //	init-error      reports that it cannot load the code
 //	init-exit N     ends with status N while it loads the code
 //	init-hang       never finishes to load the code
@@ -207,6 +212,12 @@ func (f *Fixture) runtime(ctx context.Context, g *fake.Guest) int {
 				return 0
 			}
 		}
+		if strings.HasPrefix(verb, "stream") {
+			if ended, code := f.stream(ctx, conn, ev.RequestID, verb, arg); ended {
+				return code
+			}
+			continue
+		}
 		if conn.Respond(ev.RequestID, answer) != nil {
 			return 0
 		}
@@ -214,6 +225,39 @@ func (f *Fixture) runtime(ctx context.Context, g *fake.Guest) int {
 			return 0
 		}
 	}
+}
+
+// stream answers in parts, and tells whether the runtime ends with that.
+func (f *Fixture) stream(ctx context.Context, conn *guest.Conn, id, verb, arg string) (ended bool, code int) {
+	if conn.Begin(id, "text/plain") != nil {
+		return true, 0
+	}
+	if verb == "stream-much" {
+		for range number(arg) {
+			if conn.Chunk(make([]byte, 1<<20)) != nil {
+				return true, 0
+			}
+		}
+		return conn.End("", nil) != nil, 0
+	}
+	if conn.Chunk([]byte("first")) != nil {
+		return true, 0
+	}
+	switch verb {
+	case "stream-fail":
+		return conn.End("Oops", []byte(`{"errorType":"Oops","errorMessage":"as asked"}`)) != nil, 0
+	case "stream-exit":
+		return true, number(arg)
+	case "stream-hang":
+		<-ctx.Done()
+		return true, 0
+	}
+	select {
+	case <-f.gate(arg):
+	case <-ctx.Done():
+		return true, 0
+	}
+	return conn.Chunk([]byte("second")) != nil || conn.End("", nil) != nil, 0
 }
 
 func number(s string) (n int) {
