@@ -22,7 +22,7 @@ import (
 	"lambent"
 )
 
-// The Node bootstrap is one script in four files, which follow one another.
+// The Node bootstrap is one script in five files, which follow one another.
 var (
 	//go:embed node/frames.cjs
 	nodeFrames string
@@ -30,6 +30,8 @@ var (
 	nodeLog string
 	//go:embed node/init.cjs
 	nodeInit string
+	//go:embed node/stream.cjs
+	nodeStream string
 	//go:embed node/events.cjs
 	nodeEvents string
 )
@@ -51,7 +53,7 @@ func Bootstraps() []Bootstrap {
 	return []Bootstrap{
 		// The young generation grows to three times this, in MB. V8 would take 16,
 		// which is most of what a function of 128 MB has left.
-		{Family: lambent.FamilyNode, File: "bootstrap.cjs", source: nodeFrames + "\n" + nodeLog + "\n" + nodeInit + "\n" + nodeEvents, flags: []string{"--max-semi-space-size=8"}},
+		{Family: lambent.FamilyNode, File: "bootstrap.cjs", source: nodeFrames + "\n" + nodeLog + "\n" + nodeInit + "\n" + nodeStream + "\n" + nodeEvents, flags: []string{"--max-semi-space-size=8"}},
 		// -I: no PYTHON* variable, no user's site, nothing of the bootstrap's own
 		// folder on the path. -S: nor the host's site-packages. -B: no bytecode
 		// written; there is nowhere to. -X utf8: whatever the locale.

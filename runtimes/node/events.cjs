@@ -12,6 +12,8 @@ class Call {
   answered = false; // the answer was sent
   called = false; // the handler called one of the functions that end it
   waits = true; // callbackWaitsForEmptyEventLoop
+  stream; // of a streaming handler
+  returned = false; // the streaming handler did
 
   constructor(id) { this.id = id; }
 
@@ -29,11 +31,6 @@ class Call {
     this.#send(text);
   }
 
-  // sendBytes sends an answer that is not JSON.
-  sendBytes(bytes) {
-    if (!this.answered) this.#send(bytes);
-  }
-
   #send(payload) {
     this.#close();
     if (payload.length > MAX_PAYLOAD / 3 && Buffer.byteLength(payload) > MAX_PAYLOAD) sendTooLarge(this.id);
@@ -41,11 +38,12 @@ class Call {
     later();
   }
 
-  // tooLarge sends that the answer is over the limit.
-  tooLarge() {
+  // endStream sends that the streamed answer has ended; all of it was sent.
+  endStream() {
     if (this.answered) return;
     this.#close();
-    sendTooLarge(this.id);
+    for (const frame of this.stream.beginning()) writeAll(HOST_FD, frame, 0, frame.length);
+    send(FRAME.END, [''], '', true);
     later();
   }
 
@@ -54,15 +52,30 @@ class Call {
     if (this.answered) return;
     logError('Invoke Error', error);
     this.#close();
-    sendError(FRAME.ERROR, [this.id], error, true);
-    later();
+    this.#sendError(error, true, later);
   }
 
-  // die sends an error of code that nobody waits for; the process ends after.
-  die(error) {
-    if (this.answered) return;
+  // die sends an error of code that nobody waits for, then ends the process.
+  die(error, end) {
+    if (this.answered) return end();
     this.#close();
-    sendError(FRAME.ERROR, [this.id], error, false);
+    this.#sendError(error, false, end);
+  }
+
+  // #sendError sends an error in place of an answer, or at the end of one that
+  // was begun: behind what is being sent of it.
+  #sendError(error, next, then) {
+    const { stream } = this;
+    if (!stream?.begun) {
+      sendError(FRAME.ERROR, [this.id], error, next);
+      then();
+      return;
+    }
+    stream.whenFlushed(() => {
+      stream.destroy();
+      sendError(FRAME.END, [], error, next);
+      then();
+    });
   }
 
   #close() {
@@ -131,7 +144,9 @@ function onEvent(head, payload) {
 // waits for a promise nobody will settle; one that uses callbacks just never
 // called it, which means null.
 function idleWithoutAnswer(current) {
-  if (isAsync || isStreaming) {
+  if (current.returned) {
+    current.failed('Response stream is not finished.');
+  } else if (isAsync || isStreaming) {
     current.failed(new NodeJsExit('The Lambda runtime client detected an unexpected Node.js exit code. This is most commonly caused by a Promise that was never settled. For more information, see https://nodejs.org/docs/latest/api/process.html#exit-codes'));
   } else {
     current.resolved(null);
@@ -169,36 +184,16 @@ function parseField(text, name) {
   }
 }
 
-async function runStreaming(current, event, context) {
-  const stream = new CollectingStream();
-  const finished = new Promise((resolve, reject) => {
-    stream.once('finish', resolve);
-    stream.once('error', reject);
-  });
-  finished.catch(() => {});
-  try {
-    const running = handler(event, stream, context);
-    if (!running || typeof running.then !== 'function') {
-      throw 'Streaming does not support non-async handlers.';
-    }
-    if (await running !== undefined) console.warn('Streaming handlers ignore return values.');
-    if (!stream.writableEnded) throw 'Response stream is not finished.';
-    await finished;
-    if (!current.first()) return;
-    if (stream.tooLarge) current.tooLarge();
-    else current.sendBytes(stream.bytes());
-  } catch (error) {
-    current.failed(error);
-  }
-}
-
 // ---------------------------------------------------------------------------
 // Code that fails where nobody waits for it. The exit statuses are AWS's.
 
 function dieOf(what, error, status) {
   logError(what, error);
-  if (call) call.die(error);
-  else if (!initialized) sendError(FRAME.INIT_ERROR, [], error, false);
+  if (call) {
+    call.die(error, () => exit(status));
+    return;
+  }
+  if (!initialized) sendError(FRAME.INIT_ERROR, [], error, false);
   exit(status);
 }
 

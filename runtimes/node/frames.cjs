@@ -3,8 +3,8 @@
 // internal/runtimeapi/frame describes. What the function sees is AWS's Node.js
 // runtime: handler forms, context, error JSON, console format.
 //
-// It is one script in four files, put together in this order: frames, log, init,
-// events.
+// It is one script in five files, put together in this order: frames, log, init,
+// stream, events.
 //
 // The process is started before anybody knows whose function it will run. It
 // loads what takes time, says BOOTED, and waits for ASSIGN.
@@ -29,6 +29,7 @@ const HOST_FD = 3;
 const FRAME = {
   ASSIGN: 0x01, EVENT: 0x02, PING: 0x03,
   BOOTED: 0x10, READY: 0x11, INIT_ERROR: 0x12, RESPONSE: 0x13, ERROR: 0x14,
+  BEGIN: 0x20, CHUNK: 0x21, END: 0x22,
 };
 const HEADER_SIZE = 5;
 const MAX_PAYLOAD = 6 * 1024 * 1024 + 100; // AWS's bound for an answer, in bytes
@@ -38,8 +39,8 @@ const MAX_PAYLOAD = 6 * 1024 * 1024 + 100; // AWS's bound for an answer, in byte
 const { parse, stringify } = JSON;
 const { now } = Date;
 const exit = process.exit.bind(process);
-const { readSync, writeSync } = fs;
-const { setImmediate } = globalThis;
+const { readSync, writeSync, writev } = fs;
+const { setImmediate, setTimeout } = globalThis;
 
 // warming is true until BOOTED: nothing is written and nothing waited for.
 let warming = true;
@@ -69,6 +70,44 @@ function writeAll(fd, buf, from, to) {
 const out = Buffer.allocUnsafeSlow(64 * 1024);
 const READY_FRAME = Buffer.from([1, 0, 0, 0, FRAME.READY]);
 
+// putShorts puts short strings where the body of a frame begins, and tells where
+// they end.
+function putShorts(buf, shorts) {
+  let at = HEADER_SIZE;
+  for (const s of shorts) {
+    const n = buf.write(s, at + 1, Math.min(255, buf.length - at - 1));
+    buf[at] = n;
+    at += 1 + n;
+  }
+  return at;
+}
+
+// head is a frame's own bytes, of which size more are to follow.
+function head(type, shorts, size) {
+  const buf = Buffer.allocUnsafe(HEADER_SIZE + shorts.length * 256);
+  const end = putShorts(buf, shorts);
+  buf.writeUInt32LE(end - 4 + size, 0);
+  buf[4] = type;
+  return buf.subarray(0, end);
+}
+
+// sendLater writes buffers in order without holding up the event loop, which it
+// keeps going; done is called when all of them are out. The host takes no more
+// than the function's caller does: a slow one makes this wait, in a thread of
+// libuv's. One at a time.
+function sendLater(buffers, done) {
+  writev(HOST_FD, buffers, (err, n) => {
+    if (err && err.code === 'EAGAIN') { setTimeout(sendLater, 1, buffers, done); return; }
+    if (err && err.code !== 'EINTR') exit(1); // the host is gone
+    let k = 0;
+    while (k < buffers.length && n >= buffers[k].length) n -= buffers[k++].length;
+    if (k === buffers.length) { done(); return; }
+    const left = buffers.slice(k);
+    left[0] = left[0].subarray(n ?? 0);
+    sendLater(left, done);
+  });
+}
+
 // send writes a frame of some short strings and a payload (a string or bytes),
 // and with next a READY behind it.
 function send(type, shorts, payload, next) {
@@ -83,12 +122,7 @@ function send(type, shorts, payload, next) {
     buf = Buffer.allocUnsafeSlow(room);
   }
 
-  let at = HEADER_SIZE;
-  for (const s of shorts) {
-    const n = buf.write(s, at + 1, 255);
-    buf[at] = n;
-    at += 1 + n;
-  }
+  let at = putShorts(buf, shorts);
   if (isText) at += buf.write(payload, at);
   else { buf.set(payload, at); at += payload.length; }
   buf.writeUInt32LE(at - 4, 0);

@@ -16,6 +16,7 @@ const UserCodeSyntaxError = runtimeError('UserCodeSyntaxError');
 const NodeJsExit = runtimeError('NodeJsExit');
 const UnhandledPromiseRejection = runtimeError('UnhandledPromiseRejection');
 const MalformedStreamingHandler = runtimeError('MalformedStreamingHandler');
+const InvalidStreamingOperation = runtimeError('InvalidStreamingOperation');
 
 function looksLikeError(e) {
   return util.types.isNativeError(e) || (e && typeof e.name === 'string' && e.name &&
