@@ -203,11 +203,6 @@ func TestUnsupportedOperationsSaySo(t *testing.T) {
 			return err
 		},
 		"ListAliases": func() error { _, err := c.ListAliases(ctx, &lambda.ListAliasesInput{FunctionName: f}); return err },
-		"AddPermission": func() error {
-			_, err := c.AddPermission(ctx, &lambda.AddPermissionInput{FunctionName: f, StatementId: aws.String("s"), Action: aws.String("lambda:InvokeFunction"), Principal: aws.String("*")})
-			return err
-		},
-		"GetPolicy": func() error { _, err := c.GetPolicy(ctx, &lambda.GetPolicyInput{FunctionName: f}); return err },
 		"ListEventSourceMappings": func() error {
 			_, err := c.ListEventSourceMappings(ctx, &lambda.ListEventSourceMappingsInput{})
 			return err

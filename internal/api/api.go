@@ -51,6 +51,7 @@ type Invoker interface {
 // Options is what an API is made of.
 type Options struct {
 	Functions Functions
+	Policies  Policies
 	Invoker   Invoker
 	Layers    Layers // nil: there are none
 	// CheckPackage refuses a package that must not be run, and tells how many bytes
@@ -98,6 +99,7 @@ const operatorPrefix = "/_lambent/"
 // is an http.Handler, safe for concurrent use, and owns no goroutine.
 type API struct {
 	functions    Functions
+	policies     Policies
 	invoker      Invoker
 	layers       Layers
 	checkPackage func([]byte) (int64, error)
@@ -107,10 +109,7 @@ type API struct {
 	now          func() time.Time
 	log          *slog.Logger
 
-	// functionPolicy finds the policy attached to a function, version or alias by
-	// its ARN; nil for none. The field may be nil.
-	functionPolicy func(arn string) *policy.Document
-	anybody        *policy.Document // allows everything to everybody
+	anybody *policy.Document // allows everything to everybody
 
 	guard    *guard // nil where callers prove who they are
 	shapes   *shapes
@@ -127,14 +126,15 @@ type API struct {
 	endStreams context.CancelFunc
 }
 
-// New makes an API. It refuses options without Functions, Invoker or
-// CheckPackage, since each of them would fail only at the first request.
+// New makes an API. It refuses options without Functions, Policies, Invoker
+// or CheckPackage, since each of them would fail only at the first request.
 func New(opts Options) (*API, error) {
-	if opts.Functions == nil || opts.Invoker == nil || opts.CheckPackage == nil {
-		return nil, errors.New("make the API: Functions, Invoker and CheckPackage must all be given")
+	if opts.Functions == nil || opts.Policies == nil || opts.Invoker == nil || opts.CheckPackage == nil {
+		return nil, errors.New("make the API: Functions, Policies, Invoker and CheckPackage must all be given")
 	}
 	a := &API{
 		functions:    opts.Functions,
+		policies:     opts.Policies,
 		invoker:      opts.Invoker,
 		layers:       opts.Layers,
 		checkPackage: opts.CheckPackage,

@@ -103,11 +103,14 @@ func (a *API) admit(c *call, rt *route) error {
 	if p.on == onBody || c.caller.isRoot() && p.on == onAll {
 		return nil
 	}
+	if p.on == onFunction && c.caller.isRoot() && isPlainName(c.params[0]) {
+		return nil // its own function: the way of nearly every call
+	}
 	arn, owner := a.resource(c, p.on)
-	var attached *policy.Document
+	attached, err := a.attached(c, rt.name, p.on, owner)
 	switch {
-	case p.on == onFunction && a.functionPolicy != nil:
-		attached = a.functionPolicy(arn)
+	case err != nil:
+		return err
 	case owner != c.caller.Account && (p.on == onLayer || p.on == onLayerVersion || p.on == onQueryARN):
 		attached = a.anybody // the handler asks the layer's own policy
 	}
@@ -116,6 +119,41 @@ func (a *API) admit(c *call, rt *route) error {
 	}
 	c.caller.granted = owner
 	return nil
+}
+
+// crossAccount are the operations that the policy of a function can open to
+// other accounts (developer guide, "Granting Lambda function access to other
+// accounts"). All others stay the owner's whatever a policy says, above all those
+// that change policies.
+var crossAccount = map[string]bool{
+	"CreateAlias": true, "DeleteAlias": true, "GetAlias": true, "ListAliases": true, "UpdateAlias": true,
+	"DeleteFunction": true, "GetFunction": true, "GetFunctionConfiguration": true, "UpdateFunctionCode": true,
+	"Invoke": true, "InvokeAsync": true, "InvokeWithResponseStream": true,
+	"PublishVersion": true, "ListVersionsByFunction": true,
+	"DeleteFunctionConcurrency": true, "GetFunctionConcurrency": true, "PutFunctionConcurrency": true,
+	"DeleteFunctionEventInvokeConfig": true, "GetFunctionEventInvokeConfig": true, "ListFunctionEventInvokeConfigs": true,
+	"PutFunctionEventInvokeConfig": true, "UpdateFunctionEventInvokeConfig": true,
+	"DeleteProvisionedConcurrencyConfig": true, "GetProvisionedConcurrencyConfig": true,
+	"ListProvisionedConcurrencyConfigs": true, "PutProvisionedConcurrencyConfig": true,
+	"GetPolicy": true,
+}
+
+// attached finds the policy of the function, version or alias that a request is
+// about; nil where there is none, or none that counts. One that cannot be read
+// lets nobody in.
+func (a *API) attached(c *call, operation string, on resourceKind, owner lambent.AccountID) (*policy.Document, error) {
+	if on != onFunction || owner != c.caller.Account && !crossAccount[operation] {
+		return nil, nil
+	}
+	ref := a.functionRef(c.caller.Account, c.params[0], c.query("Qualifier"))
+	if ref.Region != a.region {
+		return nil, nil
+	}
+	doc, err := a.policies.FunctionPolicy(ref.Account, ref.Name, ref.Qualifier).Document()
+	if err != nil {
+		return nil, &lambent.Error{Op: "read function policy", Resource: string(ref.Name), Kind: lambent.KindInternal, Err: err}
+	}
+	return doc, nil
 }
 
 // authorize refuses, in AWS's words, an action on a resource of owner's that
@@ -158,6 +196,7 @@ func (a *API) conditionKeys(c *call) []policy.Key {
 		{Name: "aws:SecureTransport", Values: []string{secure}},
 		{Name: "aws:RequestedRegion", Values: []string{a.region}},
 		{Name: "aws:ViaAWSService", Values: []string{"false"}},
+		{Name: "lambda:InvokedViaFunctionUrl", Values: []string{"false"}},
 	}
 	if host, _, err := net.SplitHostPort(c.r.RemoteAddr); err == nil {
 		keys = append(keys, policy.Key{Name: "aws:SourceIp", Values: []string{host}})
@@ -177,7 +216,8 @@ func (a *API) resource(c *call, kind resourceKind) (arn string, owner lambent.Ac
 	own := c.caller.Account
 	switch kind {
 	case onFunction:
-		return a.functionResource(own, c.params[0], c.query("Qualifier"))
+		ref := a.functionRef(own, c.params[0], c.query("Qualifier"))
+		return lambent.FunctionARN(ref.Region, ref.Account, ref.Name, ref.Qualifier), ref.Account
 	case onLayer:
 		return a.named(own, "layer", c.params[0])
 	case onLayerVersion:
@@ -205,9 +245,8 @@ func (a *API) named(own lambent.AccountID, kind, name string) (arn string, owner
 	return "arn:" + partition + ":lambda:" + a.region + ":" + string(own) + ":" + kind + ":" + name, own
 }
 
-// functionResource is the ARN of a function that a caller names in any of the
-// ways there are.
-func (a *API) functionResource(own lambent.AccountID, name string, qualifier *string) (arn string, owner lambent.AccountID) {
+// functionRef is what a caller names in any of the ways there are, whole.
+func (a *API) functionRef(own lambent.AccountID, name string, qualifier *string) lambent.FunctionRef {
 	ref := lambent.FunctionRef{Name: lambent.FunctionName(name)}
 	if !isPlainName(name) {
 		if parsed, err := lambent.ParseFunctionRef(name); err == nil {
@@ -223,7 +262,7 @@ func (a *API) functionResource(own lambent.AccountID, name string, qualifier *st
 	if qualifier != nil {
 		ref.Qualifier = *qualifier
 	}
-	return lambent.FunctionARN(ref.Region, ref.Account, ref.Name, ref.Qualifier), ref.Account
+	return ref
 }
 
 // ownerOf is the account in an ARN; where there is none, it is of the caller's

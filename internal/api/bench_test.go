@@ -16,7 +16,7 @@ import (
 // echoes. What sandboxes cost is in neither.
 
 func BenchmarkInvokeOverHTTP(b *testing.B) {
-	a, err := New(Options{Functions: newFakeFunctions(), Invoker: echoInvoker{}, CheckPackage: checkZip})
+	a, err := New(Options{Functions: newFakeFunctions(), Policies: &fakePolicies{}, Invoker: echoInvoker{}, CheckPackage: checkZip})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func BenchmarkBareEchoOverHTTP(b *testing.B) {
 
 // BenchmarkInvokeAlone is the door without HTTP.
 func BenchmarkInvokeAlone(b *testing.B) {
-	a, err := New(Options{Functions: newFakeFunctions(), Invoker: echoInvoker{}, CheckPackage: checkZip})
+	a, err := New(Options{Functions: newFakeFunctions(), Policies: &fakePolicies{}, Invoker: echoInvoker{}, CheckPackage: checkZip})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/internal/policy"
 )
 
 const testRole = "arn:aws:iam::123456789012:role/r"
@@ -195,13 +196,15 @@ type door struct {
 	*API
 	functions *fakeFunctions
 	layers    *fakeLayers
+	policies  *fakePolicies
 	invoker   *fakeInvoker
 }
 
 func newDoor(t testing.TB, adjust ...func(*Options)) *door {
 	t.Helper()
 	d := &door{functions: newFakeFunctions(), layers: newFakeLayers(), invoker: &fakeInvoker{}}
-	opts := Options{Functions: d.functions, Layers: d.layers, Invoker: d.invoker, CheckPackage: checkZip,
+	d.policies = &fakePolicies{functions: d.functions, attached: map[string]*policy.Attached{}}
+	opts := Options{Functions: d.functions, Policies: d.policies, Layers: d.layers, Invoker: d.invoker, CheckPackage: checkZip,
 		Hosts: []string{"example.com"}, // what httptest's requests are for
 		Now:   func() time.Time { return time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC) }}
 	for _, f := range adjust {

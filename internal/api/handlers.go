@@ -16,6 +16,9 @@ func handlers() map[string]handler {
 		"UpdateFunctionConfiguration": (*API).updateFunctionConfiguration,
 		"DeleteFunction":              (*API).deleteFunction,
 		"Invoke":                      (*API).invoke,
+		"AddPermission":               (*API).addPermission,
+		"GetPolicy":                   (*API).getPolicy,
+		"RemovePermission":            (*API).removePermission,
 	}
 	maps.Copy(all, layerHandlers())
 	return all
@@ -26,6 +29,7 @@ func handlers() map[string]handler {
 func remarks() map[string]string {
 	return map[string]string{
 		"CreateFunction": "no VPC, no dead-letter queue, no SnapStart, no file systems, no tracing: what is asked for and cannot be had is refused",
+		"AddPermission":  "a principal is not looked up: a user or role of its ARN need not exist",
 		"Invoke":         "types RequestResponse and DryRun",
 	}
 }

@@ -120,7 +120,7 @@ func withoutLooking(name, pattern string) string {
 }
 
 // input reads the request of an operation into to, a pointer to a struct whose
-// fields have the names of the model's members: *string, *int64, *float64, *bool,
+// fields have the names of the model's members, in any case: *string, *int64, *float64, *bool,
 // []byte, []string, map[string]string, map[string]float64, pointers to structs
 // and slices of them. What is left out stays nil, as do empty lists and maps
 // where nobody can tell the difference. Members without a field are read and
@@ -503,6 +503,15 @@ func write(b *strings.Builder, value any) {
 	}
 }
 
+// fieldOf finds the field of a member, which Go's initialisms may spell in
+// another case: RevisionID.
+func fieldOf(to reflect.Value, member string) reflect.Value {
+	if f := to.FieldByName(member); f.IsValid() {
+		return f
+	}
+	return to.FieldByNameFunc(func(field string) bool { return strings.EqualFold(field, member) })
+}
+
 // fill sets to, a field or a struct, to a value that was checked.
 func fill(to reflect.Value, value any) {
 	switch to.Kind() {
@@ -511,7 +520,7 @@ func fill(to reflect.Value, value any) {
 		fill(to.Elem(), value)
 	case reflect.Struct:
 		for name, v := range value.(map[string]any) {
-			if f := to.FieldByName(name); f.IsValid() && v != nil {
+			if f := fieldOf(to, name); f.IsValid() && v != nil {
 				fill(f, v)
 			}
 		}

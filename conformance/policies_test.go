@@ -1,0 +1,138 @@
+package conformance
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+
+	"lambent/conformance/lab"
+)
+
+func TestPermissionsAreKeptOnTheFunction(t *testing.T) {
+	t.Parallel()
+	c := newCaller(t)
+	c.Create(t, lab.Function{Name: "f", Runtime: types.RuntimeNodejs22x, Handler: "index.handler", Zip: lab.File("index.js", `exports.handler = async () => 1`)})
+	c.AwaitActive(t, "f")
+	revision := func() string {
+		got, err := c.GetFunctionConfiguration(t.Context(), &lambda.GetFunctionConfigurationInput{FunctionName: aws.String("f")})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return aws.ToString(got.RevisionId)
+	}
+	_, err := c.GetPolicy(t.Context(), &lambda.GetPolicyInput{FunctionName: aws.String("f")})
+	wantError[*types.ResourceNotFoundException](t, err, "ResourceNotFoundException", "The resource you requested does not exist.")
+
+	before := revision()
+	added, err := c.AddPermission(t.Context(), &lambda.AddPermissionInput{FunctionName: aws.String("f"), StatementId: aws.String("s3"), Action: aws.String("lambda:InvokeFunction"),
+		Principal: aws.String("s3.amazonaws.com"), SourceArn: aws.String("arn:aws:s3:::bucket"), SourceAccount: aws.String(c.Account), RevisionId: &before})
+	if err != nil {
+		t.Fatal(err)
+	}
+	statement := fmt.Sprintf(`{"Sid":"s3","Effect":"Allow","Principal":{"Service":"s3.amazonaws.com"},"Action":"lambda:InvokeFunction","Resource":"%s",`+
+		`"Condition":{"StringEquals":{"AWS:SourceAccount":"%s"},"ArnLike":{"AWS:SourceArn":"arn:aws:s3:::bucket"}}}`, c.ARN("f"), c.Account)
+	if got := aws.ToString(added.Statement); got != statement {
+		t.Errorf("added %s, want %s", got, statement)
+	}
+	got, err := c.GetPolicy(t.Context(), &lambda.GetPolicyInput{FunctionName: aws.String(c.ARN("f"))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `{"Version":"2012-10-17","Id":"default","Statement":[` + statement + `]}`; aws.ToString(got.Policy) != want {
+		t.Errorf("the policy is %s, want %s", aws.ToString(got.Policy), want)
+	}
+	if now := revision(); now == before || aws.ToString(got.RevisionId) != now {
+		t.Errorf("the function's revision was %s and is %s, its policy's %s", before, now, aws.ToString(got.RevisionId))
+	}
+	add := func(sid, principal string) error {
+		_, err := c.AddPermission(t.Context(), &lambda.AddPermissionInput{FunctionName: aws.String("f"), StatementId: &sid, Action: aws.String("lambda:InvokeFunction"), Principal: &principal, RevisionId: &before})
+		return err
+	}
+	wantError[*types.PreconditionFailedException](t, add("x", "*"), "PreconditionFailedException", "The Revision Id provided does not match the latest Revision Id. Call the GetPolicy API to retrieve the latest Revision Id")
+	before = revision()
+	wantError[*types.ResourceConflictException](t, add("s3", "*"), "ResourceConflictException", "The statement id (s3) provided already exists. Please provide a new statement id, or remove the existing statement.")
+	wantError[*types.InvalidParameterValueException](t, add("x", "nobody"), "InvalidParameterValueException", "The provided principal was invalid. Please check the principal and try again.")
+
+	remove := func(sid, revision string) error {
+		q := &lambda.RemovePermissionInput{FunctionName: aws.String("f"), StatementId: &sid}
+		if revision != "" {
+			q.RevisionId = &revision
+		}
+		_, err := c.RemovePermission(t.Context(), q)
+		return err
+	}
+	wantError[*types.ResourceNotFoundException](t, remove("x", ""), "ResourceNotFoundException", "Statement x is not found in resource policy.")
+	wantError[*types.PreconditionFailedException](t, remove("s3", "x"), "PreconditionFailedException", "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id")
+	if err := remove("s3", before); err != nil {
+		t.Fatal(err)
+	}
+	wantError[*types.ResourceNotFoundException](t, remove("s3", ""), "ResourceNotFoundException", "No policy is associated with the given resource.")
+	if got, _ := lab.Do[int](t, c, "f", nil); got != 1 {
+		t.Errorf("afterwards the function answers %d", got)
+	}
+}
+
+func TestAPolicyLongerThan20KBIsRefused(t *testing.T) {
+	t.Parallel()
+	c := newCaller(t)
+	c.Create(t, lab.Function{Name: "f", Runtime: types.RuntimeNodejs22x, Handler: "index.handler", Zip: lab.File("index.js", `exports.handler = async () => 1`)})
+	for i := range 200 {
+		_, err := c.AddPermission(t.Context(), &lambda.AddPermissionInput{FunctionName: aws.String("f"), StatementId: aws.String(fmt.Sprint(strings.Repeat("x", 90), i)),
+			Action: aws.String("lambda:InvokeFunction"), Principal: aws.String("*")})
+		if err != nil {
+			wantError[*types.PolicyLengthExceededException](t, err, "PolicyLengthExceededException", "")
+			if !strings.Contains(err.Error(), "The final policy size (20") || !strings.Contains(err.Error(), ") is bigger than the limit (20480).") {
+				t.Error(err)
+			}
+			return
+		}
+	}
+	t.Error("200 statements are taken")
+}
+
+func TestSecurityAnotherAccountCallsAFunctionOnlyByItsPolicy(t *testing.T) {
+	t.Parallel()
+	c, stranger := newCaller(t), newCaller(t)
+	c.Create(t, lab.Function{Name: "f", Runtime: types.RuntimeNodejs22x, Handler: "index.handler",
+		Zip: lab.File("index.js", `exports.handler = async (event, context) => context.invokedFunctionArn`)})
+	c.AwaitActive(t, "f")
+	denied := func(action string) string {
+		return "User: arn:aws:iam::" + stranger.Account + ":root is not authorized to perform: " + action + " on resource: " + c.ARN("f") + " because no resource-based policy allows the " + action + " action"
+	}
+	_, err := stranger.Call(t.Context(), c.ARN("f"), nil)
+	wantCode(t, err, "AccessDeniedException", denied("lambda:InvokeFunction"))
+	permit := func(sid, principal string) {
+		t.Helper()
+		_, err := c.AddPermission(t.Context(), &lambda.AddPermissionInput{FunctionName: aws.String("f"), StatementId: &sid, Action: aws.String("lambda:InvokeFunction"), Principal: &principal})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	permit("other", "123456789012")
+	permit("service", "s3.amazonaws.com")
+	_, err = stranger.Call(t.Context(), c.ARN("f"), nil)
+	wantCode(t, err, "AccessDeniedException", denied("lambda:InvokeFunction"))
+
+	permit("stranger", stranger.Account)
+	for _, name := range []string{c.ARN("f"), c.Account + ":function:f"} {
+		if got, _ := lab.Do[string](t, stranger, name, nil); got != c.ARN("f") {
+			t.Errorf("%s: it runs as %s", name, got)
+		}
+	}
+	_, err = stranger.GetFunction(t.Context(), &lambda.GetFunctionInput{FunctionName: aws.String(c.ARN("f"))})
+	wantCode(t, err, "AccessDeniedException", denied("lambda:GetFunction"))
+	_, err = stranger.AddPermission(t.Context(), &lambda.AddPermissionInput{FunctionName: aws.String(c.ARN("f")), StatementId: aws.String("x"), Action: aws.String("*"), Principal: aws.String("*")})
+	wantCode(t, err, "AccessDeniedException", denied("lambda:AddPermission"))
+	_, err = stranger.Call(t.Context(), "f", nil)
+	wantError[*types.ResourceNotFoundException](t, err, "ResourceNotFoundException", "Function not found: "+stranger.ARN("f"))
+
+	if _, err := c.RemovePermission(t.Context(), &lambda.RemovePermissionInput{FunctionName: aws.String("f"), StatementId: aws.String("stranger")}); err != nil {
+		t.Fatal(err)
+	}
+	_, err = stranger.Call(t.Context(), c.ARN("f"), nil)
+	wantCode(t, err, "AccessDeniedException", denied("lambda:InvokeFunction"))
+}
