@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 
 	"lambent"
+	"lambent/internal/policy"
 )
 
 type addLayerVersionPermissionRequest struct {
@@ -42,45 +42,11 @@ func (q *addLayerVersionPermissionRequest) check(a *API, name string) error {
 	return v.err()
 }
 
-// layerStatement is a statement of a layer version's policy as AWS writes it.
-type layerStatement struct {
-	Sid       string
-	Effect    string
-	Principal any // "*" or {"AWS": ARN}
-	Action    string
-	Resource  string
-	Condition map[string]map[string]string `json:",omitempty"`
-}
-
-type layerPolicy struct {
-	Version   string
-	ID        string `json:"Id"`
-	Statement []layerStatement
-}
-
-func (a *API) layerStatementOf(v *lambent.LayerVersion, s lambent.LayerStatement) layerStatement {
-	out := layerStatement{Sid: s.ID, Effect: "Allow", Principal: s.Principal, Action: "lambda:GetLayerVersion",
+// layerGrant is a statement of a layer version's policy, as AWS writes it.
+func (a *API) layerGrant(v *lambent.LayerVersion, s lambent.LayerStatement) (json.RawMessage, error) {
+	g := policy.Grant{Sid: s.ID, Principal: s.Principal, Action: "lambda:GetLayerVersion", PrincipalOrgID: s.Organization,
 		Resource: lambent.LayerVersionARN(a.region, v.Account, v.Name, v.Version)}
-	if s.Principal != "*" {
-		arn := s.Principal
-		if lambent.IsAccountID(arn) {
-			arn = "arn:" + partition + ":iam::" + arn + ":root"
-		}
-		out.Principal = map[string]string{"AWS": arn}
-	}
-	if s.Organization != "" {
-		out.Condition = map[string]map[string]string{"StringEquals": {"aws:PrincipalOrgID": s.Organization}}
-	}
-	return out
-}
-
-// jsonText is v as JSON in a string, as AWS hands out policies.
-func jsonText(v any) (string, error) {
-	var b strings.Builder
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	err := e.Encode(v)
-	return strings.TrimSuffix(b.String(), "\n"), err
+	return g.Statement()
 }
 
 // policyTarget is the version whose policy a path is about, for its owner only.
@@ -106,9 +72,6 @@ func requirePolicyRevision(operation string, v *lambent.LayerVersion, given *str
 	return &lambent.Error{Op: operation, Kind: lambent.KindPrecondition,
 		Message: "The Revision Id provided does not match the latest Revision Id. Call the GetLayerPolicy API to retrieve the latest Revision Id"}
 }
-
-// maxPolicy is AWS's bound for a policy in bytes (Lambda quotas: 20 KB).
-const maxPolicy = 20480
 
 // addLayerVersionPermission does AddLayerVersionPermission.
 func (a *API) addLayerVersionPermission(c *call) error {
@@ -141,31 +104,36 @@ func (a *API) addLayerVersionPermission(c *call) error {
 			return nil, err
 		}
 		next := append(slices.Clip(v.Statements), added)
-		if policy, err := a.layerPolicyText(v, next); err != nil || len(policy) > maxPolicy {
-			return nil, &lambent.Error{Op: operation, Resource: arn, Kind: lambent.KindInvalid, Reason: "PolicyLengthExceededException", Err: err,
-				Message: fmt.Sprintf("The final policy size (%d) is bigger than the limit (%d).", len(policy), maxPolicy)}
+		whole, err := a.layerPolicy(v, next)
+		if err == nil && len(whole) > policy.MaxSize {
+			err = policyTooLong(operation, arn, len(whole))
 		}
-		return next, nil
+		return next, err
 	})
 	if err != nil {
 		return err
 	}
-	statement, err := jsonText(a.layerStatementOf(v, added))
+	statement, err := a.layerGrant(v, added)
 	if err != nil {
 		return err
 	}
 	return c.reply(http.StatusCreated, struct {
 		Statement  string
 		RevisionID string `json:"RevisionId"`
-	}{statement, v.PolicyRevision})
+	}{string(statement), v.PolicyRevision})
 }
 
-func (a *API) layerPolicyText(v *lambent.LayerVersion, statements []lambent.LayerStatement) (string, error) {
-	policy := layerPolicy{Version: "2012-10-17", ID: "default"}
+// layerPolicy is the whole policy of a layer version, of these statements.
+func (a *API) layerPolicy(v *lambent.LayerVersion, statements []lambent.LayerStatement) ([]byte, error) {
+	var whole policy.Attached
 	for _, s := range statements {
-		policy.Statement = append(policy.Statement, a.layerStatementOf(v, s))
+		text, err := a.layerGrant(v, s)
+		if err != nil {
+			return nil, err
+		}
+		whole.Statements = append(whole.Statements, text)
 	}
-	return jsonText(policy)
+	return whole.JSON(), nil
 }
 
 // getLayerVersionPolicy does GetLayerVersionPolicy.
@@ -184,14 +152,14 @@ func (a *API) getLayerVersionPolicy(c *call) error {
 	case len(v.Statements) == 0:
 		return &lambent.Error{Op: operation, Resource: arn, Kind: lambent.KindNotFound, Message: "No policy is associated with the given resource."}
 	}
-	policy, err := a.layerPolicyText(v, v.Statements)
+	whole, err := a.layerPolicy(v, v.Statements)
 	if err != nil {
 		return err
 	}
 	return c.reply(http.StatusOK, struct {
 		Policy     string
 		RevisionID string `json:"RevisionId"`
-	}{policy, v.PolicyRevision})
+	}{string(whole), v.PolicyRevision})
 }
 
 // removeLayerVersionPermission does RemoveLayerVersionPermission.

@@ -26,12 +26,11 @@ type Policies interface {
 }
 
 // granted adds a permission to a policy and gives its statement. The errors are
-// those AWS answers to AddPermission and AddLayerVersionPermission.
+// those AWS answers to AddPermission.
 func granted(operation string, old *policy.Attached, g *policy.Grant) (*policy.Attached, string, error) {
 	next, statement, err := old.With(g)
 	if long, ok := errors.AsType[*policy.TooLongError](err); ok {
-		return nil, "", &lambent.Error{Op: operation, Resource: g.Resource, Kind: lambent.KindInvalid, Reason: "PolicyLengthExceededException",
-			Message: fmt.Sprintf("The final policy size (%d) is bigger than the limit (%d).", long.Size, policy.MaxSize)}
+		return nil, "", policyTooLong(operation, g.Resource, long.Size)
 	}
 	switch {
 	case errors.Is(err, policy.ErrSidTaken):
@@ -41,6 +40,13 @@ func granted(operation string, old *policy.Attached, g *policy.Grant) (*policy.A
 		return nil, "", invalid(operation, "The provided principal was invalid. Please check the principal and try again.")
 	}
 	return next, string(statement), err
+}
+
+// policyTooLong refuses a policy that would have more bytes than AWS lets one
+// have.
+func policyTooLong(operation, resource string, size int) error {
+	return &lambent.Error{Op: operation, Resource: resource, Kind: lambent.KindInvalid, Reason: "PolicyLengthExceededException",
+		Message: fmt.Sprintf("The final policy size (%d) is bigger than the limit (%d).", size, policy.MaxSize)}
 }
 
 // revoked takes a permission from a policy.
