@@ -61,6 +61,11 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 		log.Warn("functions cannot be created until there is room", "error", err)
 	}
 
+	who, err := openIdentities(ctx, cfg, node, log)
+	if err != nil {
+		return err
+	}
+
 	logs := functionlog.New(functionlog.Options{Dir: filepath.Join(cfg.Data, "logs"), MaxBytes: cfg.LogBytes, Log: log})
 	if err := logs.Open(); err != nil {
 		return err
@@ -162,12 +167,13 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 
 	calls := invoke.New(invoke.Options{Functions: functions, Workers: workers, Region: cfg.Region, Log: log,
 		Recorder: obs.Recorder{Metrics: metrics, Executions: executions}})
-	door, err := api.New(api.Options{Functions: functions, Policies: functions, Invoker: calls, Hosts: cfg.Names(), BodyBudget: bodyBudget(hostinfo.System{}), Region: cfg.Region, Architecture: config.Arch(), Log: log,
+	door, err := api.New(api.Options{Authenticate: authenticate(cfg, who), Functions: functions, Policies: functions, Invoker: calls, Hosts: cfg.Names(), BodyBudget: bodyBudget(hostinfo.System{}), Region: cfg.Region, Architecture: config.Arch(), Log: log,
 		Layers:       functions,
 		CheckPackage: func(zip []byte) (int64, error) { m, err := bundle.Inspect(zip); return m.Size, err }})
 	if err != nil {
 		return err
 	}
+	door.HandleIdentities(who)
 	hostName, err := os.Hostname()
 	if err != nil {
 		return fmt.Errorf("find this machine's name: %w", err)

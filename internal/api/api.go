@@ -187,6 +187,7 @@ func New(opts Options) (*API, error) {
 	a.routes = newRoutes(handlers)
 	a.operator.HandleFunc("GET /_lambent/health", a.health)
 	a.operator.HandleFunc("GET "+codePath+"{hash}", a.serveCode)
+	a.operator.HandleFunc("GET /_lambent/v1/caller", a.serveCaller)
 	a.operator.HandleFunc(operatorPrefix, a.unknownOperatorPath)
 	return a, nil
 }

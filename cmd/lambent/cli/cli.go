@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 
 	"github.com/alecthomas/kong"
 
@@ -51,6 +52,9 @@ type commands struct {
 	Ls         lsCommand         `cmd:"" help:"List functions."`
 	Rm         rmCommand         `cmd:"" help:"Delete functions."`
 	Ps         psCommand         `cmd:"" help:"Show pools, instances, containers and executions; -w: live."`
+	Account    accountCommand    `cmd:"" help:"Make, list and remove accounts."`
+	Key        keyCommand        `cmd:"" help:"Make, list and revoke access keys."`
+	Role       roleCommand       `cmd:"" help:"Make, list and remove the roles of functions."`
 	Doctor     doctorCommand     `cmd:"" help:"Say what this machine can do, and what to do about what it cannot."`
 	Version    versionCommand    `cmd:"" help:"Print the version."`
 }
@@ -113,7 +117,7 @@ func Main(ctx context.Context, args []string, streams Streams, serve Serve) int 
 func hint(err *kong.ParseError) string {
 	if err.Context != nil {
 		if cmd := err.Context.Selected(); cmd != nil {
-			return fmt.Sprintf("see: lambent %s --help", cmd.Name)
+			return fmt.Sprintf("see: lambent %s --help", strings.TrimPrefix(cmd.FullPath(), "lambent "))
 		}
 	}
 	return "see: lambent --help"

@@ -3,6 +3,8 @@ package cli
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +16,7 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/internal/sigv4"
 )
 
 const defaultEndpoint = "http://127.0.0.1:4566"
@@ -30,7 +33,9 @@ type remote struct {
 // client is a client of lambent's HTTP API, as one account.
 type client struct {
 	endpoint string // without a slash at its end
-	key      string // access key: the account
+	key      string // access key; of 12 digits it is the account
+	secret   string // "": calls are not signed, which auth: open takes
+	token    string // of a session; may be empty
 	region   string
 	// anonymous calls name no account: from the server's own machine they are the
 	// operator's.
@@ -43,6 +48,7 @@ func (r remote) client(s Streams) (*client, error) {
 	c := &client{
 		endpoint: strings.TrimRight(firstOf(r.Endpoint, s.Getenv("AWS_ENDPOINT_URL_LAMBDA"), s.Getenv("AWS_ENDPOINT_URL"), defaultEndpoint), "/"),
 		key:      firstOf(s.Getenv("AWS_ACCESS_KEY_ID"), string(lambent.DefaultAccount)),
+		token:    s.Getenv("AWS_SESSION_TOKEN"),
 		region:   firstOf(r.Region, s.Getenv("AWS_REGION"), s.Getenv("AWS_DEFAULT_REGION"), "us-east-1"),
 		// No overall timeout: a function may run for 15 minutes, a log for ever.
 		http: &http.Client{Transport: &http.Transport{
@@ -50,6 +56,9 @@ func (r remote) client(s Streams) (*client, error) {
 			DialContext: (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
 		}},
 		now: time.Now,
+	}
+	if !lambent.IsAccountID(c.key) { // an account's id is no key that could be verified
+		c.secret = s.Getenv("AWS_SECRET_ACCESS_KEY")
 	}
 	if u, err := url.Parse(c.endpoint); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
 		return nil, fmt.Errorf("the endpoint %q is not a URL like %s", c.endpoint, defaultEndpoint)
@@ -66,20 +75,45 @@ func firstOf(values ...string) string {
 	return ""
 }
 
-// authorization is the header that says whose call it is. Its form is that of
-// AWS Signature Version 4; the signature is void, as auth: open reads only the
+// authorize says whose call it is: with a secret by AWS's Signature Version 4,
+// without one in its form, the signature void, as auth: open reads only the
 // access key.
-func (c *client) authorization() string {
-	return fmt.Sprintf("AWS4-HMAC-SHA256 Credential=%s/%s/%s/lambda/aws4_request, SignedHeaders=host, Signature=%s",
-		c.key, c.now().UTC().Format("20060102"), c.region, strings.Repeat("0", 64))
+func (c *client) authorize(r *http.Request, body []byte) error {
+	switch {
+	case c.anonymous:
+	case c.secret == "":
+		r.Header.Set("X-Amz-Date", c.now().UTC().Format("20060102T150405Z"))
+		r.Header.Set("Authorization", fmt.Sprintf("AWS4-HMAC-SHA256 Credential=%s/%s/%s/lambda/aws4_request, SignedHeaders=host, Signature=%s",
+			c.key, c.now().UTC().Format("20060102"), c.region, strings.Repeat("0", 64)))
+	default:
+		sum := sha256.Sum256(body)
+		who := sigv4.Credentials{AccessKeyID: c.key, SecretAccessKey: c.secret, SessionToken: c.token}
+		if err := sigv4.Sign(r, who, hex.EncodeToString(sum[:]), "lambda", c.region, c.now()); err != nil {
+			return fmt.Errorf("sign the request: %w", err)
+		}
+	}
+	return nil
 }
 
-// account is the account the calls are made as.
-func (c *client) account() lambent.AccountID {
-	if lambent.IsAccountID(c.key) {
-		return lambent.AccountID(c.key)
+// caller tells whose the calls are, and whether they are an operator's. Whose a
+// key is only the server knows.
+func (c *client) caller(ctx context.Context) (account lambent.AccountID, operator bool, err error) {
+	switch {
+	case c.anonymous:
+		return lambent.DefaultAccount, c.isLocal(), nil
+	case c.secret == "" && lambent.IsAccountID(c.key):
+		return lambent.AccountID(c.key), false, nil
+	case c.secret == "":
+		return lambent.DefaultAccount, false, nil
 	}
-	return lambent.DefaultAccount
+	var caller struct {
+		Account  lambent.AccountID `json:"account"`
+		Operator bool              `json:"operator"`
+	}
+	if err := c.call(ctx, http.MethodGet, adminPath+"caller", nil, &caller); err != nil {
+		return "", false, fmt.Errorf("ask whose the access key is: %w", err)
+	}
+	return caller.Account, caller.Operator, nil
 }
 
 // apiError is an answer of the server that refuses a call.
@@ -98,7 +132,11 @@ func (e *apiError) Error() string {
 		return fmt.Sprintf("%s (HTTP %d)", name, e.Status)
 	}
 	text := fmt.Sprintf("%s: %s (HTTP %d)", name, printableLines(e.Message), e.Status)
-	if e.Status == http.StatusNotFound {
+	switch e.Type {
+	case sigv4.MissingAuthenticationToken, sigv4.UnrecognizedClient:
+		text += "\nthe server wants a key: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to one of lambent key create"
+	}
+	if e.Status == http.StatusNotFound && strings.HasPrefix(e.Message, "Function not found") {
 		text += "\nsee: lambent ls, which lists this account's functions (AWS_ACCESS_KEY_ID names another account)"
 	}
 	return text
@@ -138,10 +176,10 @@ func (c *client) send(ctx context.Context, method, path string, body []byte, hea
 	for k, v := range header {
 		req.Header[k] = v
 	}
-	if !c.anonymous {
-		req.Header.Set("Authorization", c.authorization())
-	}
 	req.Header.Set("User-Agent", "lambent-cli/"+version)
+	if err := c.authorize(req, body); err != nil {
+		return nil, err
+	}
 	resp, err := c.http.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {

@@ -23,7 +23,7 @@ type deployCommand struct {
 	Memory  *int          `placeholder:"MB" help:"128 to 10240. CPU follows the memory."`
 	Timeout *int          `placeholder:"SECONDS" help:"1 to 900."`
 	Env     []string      `sep:"none" placeholder:"K=V" help:"An environment variable of the function; again for more. All of them are replaced."`
-	Role    string        `placeholder:"ARN" help:"The function's role. Nothing is checked against it yet."`
+	Role    string        `placeholder:"ARN" help:"The function's role: it gets credentials of it. Default: a role named lambent, of its own account."`
 	Wait    time.Duration `default:"2m" help:"How long to wait until it can be called."`
 }
 
@@ -166,7 +166,13 @@ func (c *client) create(ctx context.Context, d deployment, progress io.Writer) (
 		d.runtime, d.handler = firstOf(d.runtime, string(g.runtime)), firstOf(d.handler, g.handler)
 		fmt.Fprintf(progress, "guessed from %s: --runtime %s --handler %s\n", g.from, d.runtime, d.handler)
 	}
-	d.role = firstOf(d.role, "arn:aws:iam::"+string(c.account())+":role/lambent")
+	if d.role == "" {
+		account, _, err := c.caller(ctx)
+		if err != nil {
+			return functionConfiguration{}, err
+		}
+		d.role = "arn:aws:iam::" + string(account) + ":role/lambent"
+	}
 	request := d.settings()
 	request["FunctionName"] = d.name
 	request["Code"] = map[string]any{"ZipFile": d.pkg} // []byte is base64 in JSON, as AWS wants it

@@ -38,7 +38,10 @@ func (l *lsCommand) Run(ctx context.Context, s Streams) error {
 		return nil
 	}
 	if len(functions) == 0 {
-		_, err := fmt.Fprintf(s.Err, "account %s has no functions; make one with: lambent deploy DIR --name NAME\n", c.account())
+		account, _, err := c.caller(ctx)
+		if err == nil {
+			_, err = fmt.Fprintf(s.Err, "account %s has no functions; make one with: lambent deploy DIR --name NAME\n", account)
+		}
 		return err
 	}
 	t := newTable(s.Out, "FUNCTION", "RUNTIME", "HANDLER", "MEMORY", "TIMEOUT", "CODE", "MODIFIED")

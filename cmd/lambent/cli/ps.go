@@ -20,7 +20,9 @@ type psCommand struct {
 	Watch      bool          `short:"w" help:"A live view, until Ctrl-C; without a terminal, the tables again and again."`
 	Interval   time.Duration `default:"1s" help:"How often, with --watch; at least 50ms."`
 	Executions int           `short:"n" default:"-1" placeholder:"N" help:"Show the last N executions, with how and why each got its container. Default: 10 with --watch, else none."`
-	All        bool          `short:"a" help:"Of all accounts, as the operator, who is whoever asks from the server's own machine. So it is without AWS_ACCESS_KEY_ID."`
+	All        bool          `short:"a" help:"Of all accounts, as the operator, who is whoever asks from the server's own machine. So it is without AWS_ACCESS_KEY_ID, and with an operator's key."`
+
+	whose string // what the live view says it shows
 }
 
 func (psCommand) Help() string {
@@ -112,7 +114,17 @@ func (p *psCommand) Run(ctx context.Context, s Streams) error {
 	if err != nil {
 		return err
 	}
-	c.anonymous = p.All || s.Getenv("AWS_ACCESS_KEY_ID") == ""
+	c.anonymous = c.secret == "" && (p.All || s.Getenv("AWS_ACCESS_KEY_ID") == "") // an operator's key sees all by itself
+	if p.Watch {
+		account, operator, err := c.caller(ctx)
+		if err != nil {
+			return err
+		}
+		p.whose = "account " + string(account)
+		if operator {
+			p.whose = "all accounts"
+		}
+	}
 	size := func() (terminalSize, bool) { return sizeOf(s.Out) }
 	if s.Getenv("TERM") == "dumb" {
 		size = func() (terminalSize, bool) { return terminalSize{}, false }
@@ -155,11 +167,7 @@ func (p *psCommand) look(ctx context.Context, c *client) (*view, error) {
 
 // title is the line above a view that is shown again and again.
 func (p *psCommand) title(c *client) string {
-	whose := "account " + string(c.account())
-	if c.anonymous && c.isLocal() {
-		whose = "all accounts"
-	}
-	return fmt.Sprintf("lambent at %s · %s · %s", c.endpoint, whose, c.now().Format(time.TimeOnly))
+	return fmt.Sprintf("lambent at %s · %s · %s", c.endpoint, p.whose, c.now().Format(time.TimeOnly))
 }
 
 // isLocal reports whether the endpoint is on this machine, for all its URL says.

@@ -60,6 +60,9 @@ func (q *quickstartCommand) Run(ctx context.Context, s Streams, serve Serve) (er
 		return err
 	}
 
+	if cfg.Auth != config.AuthOpen {
+		return errors.New("quickstart shows the platform to whoever has no key yet: start it with auth: open")
+	}
 	ctx, stop := untilSignal(ctx)
 	defer stop()
 	server := startServer(ctx, serve, cfg, s.Err)

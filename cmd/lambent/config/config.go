@@ -44,8 +44,9 @@ type Config struct {
 	InstanceSpares   int // runtimes kept waiting on an instance
 	LimitInstances   int // never more on this machine; 0: as many as its memory holds
 	StrictRuntimes   bool
-	LogBytes         int64 // kept of each function's log
-	KeepExecutions   int   // records of executions, all accounts together
+	LogBytes         int64         // kept of each function's log
+	KeepExecutions   int           // records of executions, all accounts together
+	RoleCredentials  time.Duration // how long those of a function's role are valid
 	CgroupMode       string
 	LogLevel         slog.Level // of the server's own log
 	LogFormat        string     // LogText or LogJSON
@@ -102,7 +103,7 @@ func Default(p Place) Config {
 		Region:           "us-east-1",
 		Pool:             map[lambent.Family]int{lambent.FamilyNode: 2, lambent.FamilyPython: 2, lambent.FamilyProvided: 1},
 		InstanceMemoryMB: 2048, InstanceCPUs: 2, InstanceSpares: 1,
-		LogBytes: 10 << 20, KeepExecutions: 100_000, CgroupMode: CgroupAuto, LogLevel: slog.LevelInfo, LogFormat: LogText,
+		LogBytes: 10 << 20, KeepExecutions: 100_000, RoleCredentials: 12 * time.Hour, CgroupMode: CgroupAuto, LogLevel: slog.LevelInfo, LogFormat: LogText,
 		Roles: Roles(),
 	}
 }
@@ -142,7 +143,6 @@ func (c Config) Validate() error {
 	}
 	check(filepath.IsAbs(c.Data), "data", "%q is not an absolute path; say which folder with --data", c.Data)
 	oneOf("auth", c.Auth, AuthOpen, AuthRequired)
-	check(c.Auth != AuthRequired, "auth", "required is not there yet: this build verifies no signatures; use open, on a loopback address")
 	for _, h := range c.Hosts {
 		check(hostPattern.MatchString(h), "hosts", "%q is not a host name; write it without scheme and port, as in lambent.lan", h)
 	}
@@ -150,6 +150,7 @@ func (c Config) Validate() error {
 	between("idle_timeout_max", c.IdleTimeoutMax, 0, 72*time.Hour)
 	between("init_timeout", c.InitTimeout, minTime, 15*time.Minute)
 	between("drain_timeout", c.DrainTimeout, 0, 15*time.Minute)
+	between("role_credentials", c.RoleCredentials, minTime, 36*time.Hour)
 	check(regionPattern.MatchString(c.Region), "region", "%q does not look like a region; one is us-east-1", c.Region)
 	for _, f := range lambent.Families() {
 		check(c.Pool[f] >= 0 && c.Pool[f] <= 1000, "pool."+string(f), "%d is not between 0 and 1000", c.Pool[f])

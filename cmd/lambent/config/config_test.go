@@ -143,7 +143,6 @@ func TestValidateNamesEveryBoundThatIsBroken(t *testing.T) {
 		{set(func(c *Config) { c.Hosts = []string{"http://lambent.lan:80"} }), `hosts: "http://lambent.lan:80" is not a host name`},
 		{set(func(c *Config) { c.Hosts = []string{"*"} }), `hosts: "*" is not a host name`},
 		{set(func(c *Config) { c.Data = "" }), `data: "" is not an absolute path`},
-		{set(func(c *Config) { c.Auth = AuthRequired }), "auth: required is not there yet"},
 		{set(func(c *Config) { c.Auth = "none" }), `auth: "none" is not one of open, required`},
 		{set(func(c *Config) { c.IdleTimeout = time.Millisecond }), "idle_timeout: 1ms is not between 10ms and 24h0m0s"},
 		{set(func(c *Config) { c.InitTimeout = time.Hour }), "init_timeout: 1h0m0s is not between 10ms and 15m0s"},
@@ -266,7 +265,7 @@ func TestTheDocumentedConfigurationIsTheDefault(t *testing.T) {
 
 func TestEveryKeyCanComeFromTheEnvironmentAndTheCommandLine(t *testing.T) {
 	values := map[string]string{
-		"listen": "127.0.0.1:9", "data": "/d", "auth": "open", "insecure": "true", "hosts": "a.lan,b", "idle_timeout": "1s", "init_timeout": "2s", "idle_timeout_max": "9s",
+		"listen": "127.0.0.1:9", "data": "/d", "auth": "open", "insecure": "true", "hosts": "a.lan,b", "idle_timeout": "1s", "init_timeout": "2s", "idle_timeout_max": "9s", "role_credentials": "1h",
 		"drain_timeout": "3s", "region": "eu-west-1", "pool.nodejs": "3", "pool.python": "4", "pool.provided": "5",
 		"instance.memory": "512", "instance.cpus": "1.5", "instance.spares": "2", "limits.instances": "6", "strict_runtimes": "true",
 		"logs.bytes_per_function": "100000", "executions.keep": "5000", "cgroup": "none", "log_level": "error", "log_format": "json", "roles": "source,host,pool,front",

@@ -42,7 +42,7 @@ func Keys() []Key {
 			func(c *Config) *string { return &c.Listen }),
 		text("data", "DIR", "Folder of everything that is remembered: functions, code, logs. One server at a time.",
 			func(c *Config) *string { return &c.Data }),
-		text("auth", "MODE", "open: any credentials are taken; an access key of 12 digits is the account, any other means 000000000000. required: not there yet.",
+		text("auth", "MODE", "open: any credentials are taken; an access key of 12 digits is the account, any other means 000000000000. required: signatures are verified, by keys of lambent key create; see docs/access.md.",
 			func(c *Config) *string { return &c.Auth }),
 		boolean("insecure", "Serve other machines with auth: open. Whoever reaches the address may run code here.",
 			func(c *Config) *bool { return &c.Insecure }),
@@ -56,6 +56,8 @@ func Keys() []Key {
 			func(c *Config) *time.Duration { return &c.InitTimeout }),
 		duration("drain_timeout", "How long running executions may go on after SIGTERM.",
 			func(c *Config) *time.Duration { return &c.DrainTimeout }),
+		duration("role_credentials", "How long the credentials are valid that a function gets of its role. A container is not used again when they might end within its next call.",
+			func(c *Config) *time.Duration { return &c.RoleCredentials }),
 		text("region", "REGION", "Region in ARNs and in the functions' AWS_REGION.",
 			func(c *Config) *string { return &c.Region }),
 	}
