@@ -391,16 +391,35 @@ func TestUnpackLeavesNothingAfterAFullDisk(t *testing.T) {
 	for room := 0; room < 6000; room += 1500 {
 		left := room
 		parent := t.TempDir()
-		_, err := unpack(t.Context(), pkg, filepath.Join(parent, "out"), 10_000, func(root *os.Root, name string, mode fs.FileMode) (file, error) {
+		_, err := unpack(t.Context(), pkg, filepath.Join(parent, "out"), 10_000, disk{free: freeBytes, create: func(root *os.Root, name string, mode fs.FileMode) (file, error) {
 			f, err := createFile(root, name, mode)
 			return fullDisk{f, &left}, err
-		})
-		if !errors.Is(err, syscall.ENOSPC) || lambent.KindOf(err) != lambent.KindInternal {
-			t.Errorf("room for %d: error %v, want no space, internal", room, err)
+		}})
+		if full, ok := errors.AsType[*lambent.Error](err); !errors.Is(err, syscall.ENOSPC) || !ok || full.Kind != lambent.KindUnavailable || full.Reason != "DiskFull" {
+			t.Errorf("room for %d: error %v, want no space, unavailable", room, err)
 		}
 		if got := names(t, parent); len(got) != 0 {
 			t.Errorf("room for %d: left behind %v", room, got)
 		}
+	}
+}
+
+// What else is on the disk cannot go on once it is full, so it is not tried how
+// far it goes.
+func TestUnpackBeginsNothingWithoutRoomForAllOfIt(t *testing.T) {
+	pkg := zipOf(t, file0("a", strings.Repeat("x", 3000)))
+	parent := t.TempDir()
+	on := disk{free: func(string) (int64, error) { return keepFree + 2999, nil }, create: func(*os.Root, string, fs.FileMode) (file, error) {
+		t.Error("a file is made")
+		return nil, syscall.ENOSPC
+	}}
+	_, err := unpack(t.Context(), pkg, filepath.Join(parent, "out"), 10_000, on)
+	if full, ok := errors.AsType[*lambent.Error](err); !ok || full.Kind != lambent.KindUnavailable || full.Reason != "DiskFull" {
+		t.Errorf("error %v, want a full disk", err)
+	}
+	on.free, on.create = func(string) (int64, error) { return keepFree + 3000, nil }, createFile
+	if _, err := unpack(t.Context(), pkg, filepath.Join(parent, "out"), 10_000, on); err != nil {
+		t.Errorf("with room: %v", err)
 	}
 }
 
@@ -414,12 +433,12 @@ func TestUnpackLeavesNothingAfterACancel(t *testing.T) {
 		if after == 0 {
 			cancel(gone)
 		}
-		_, err := unpack(ctx, pkg, filepath.Join(parent, "out"), 10_000, func(root *os.Root, name string, mode fs.FileMode) (file, error) {
+		_, err := unpack(ctx, pkg, filepath.Join(parent, "out"), 10_000, disk{free: freeBytes, create: func(root *os.Root, name string, mode fs.FileMode) (file, error) {
 			if made++; made == after {
 				cancel(gone)
 			}
 			return createFile(root, name, mode)
-		})
+		}})
 		if !errors.Is(err, gone) || lambent.KindOf(err) != lambent.KindInternal {
 			t.Errorf("cancelled at file %d: %v", after, err)
 		}

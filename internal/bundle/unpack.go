@@ -27,14 +27,21 @@ import (
 //
 // Unpacked, the package may have at most limit bytes, MaxUnpackedBytes for
 // functions. Errors are *lambent.Error: KindInvalid for a package Inspect would
-// refuse, KindExists where dir is there, else KindInternal, with the cause (a
-// full disk, a cancelled ctx) in the chain.
+// refuse, KindExists where dir is there, KindUnavailable with the reason DiskFull
+// where the disk has too little room, else KindInternal, with the cause (a
+// cancelled ctx) in the chain.
 func Unpack(ctx context.Context, pkg []byte, dir string, limit int64) (Manifest, error) {
-	return unpack(ctx, pkg, dir, limit, createFile)
+	return unpack(ctx, pkg, dir, limit, disk{create: createFile, free: freeBytes})
 }
 
-// create makes a new file in a root. It is an argument so that a test can fill
-// the disk.
+// disk is what unpacking writes to. It is an argument so that a test can fill
+// it.
+type disk struct {
+	create create
+	free   func(dir string) (int64, error) // bytes that may be written
+}
+
+// create makes a new file in a root.
 type create func(root *os.Root, name string, mode fs.FileMode) (file, error)
 
 // file is what unpacking needs of an *os.File.
@@ -47,7 +54,7 @@ func createFile(root *os.Root, name string, mode fs.FileMode) (file, error) {
 	return root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 }
 
-func unpack(ctx context.Context, pkg []byte, dir string, limit int64, create create) (m Manifest, err error) {
+func unpack(ctx context.Context, pkg []byte, dir string, limit int64, on disk) (m Manifest, err error) {
 	const op = "unpack package"
 	c, err := open(pkg, limit)
 	if err != nil {
@@ -56,6 +63,9 @@ func unpack(ctx context.Context, pkg []byte, dir string, limit int64, create cre
 	// Rename replaces an empty folder, so it alone would not tell.
 	if _, err := os.Lstat(dir); err == nil {
 		return Manifest{}, &lambent.Error{Op: op, Resource: dir, Kind: lambent.KindExists, Err: fs.ErrExist}
+	}
+	if err := on.requireRoom(op, dir, c.size()); err != nil {
+		return Manifest{}, err
 	}
 	temp, err := os.MkdirTemp(filepath.Dir(dir), ".unpack-")
 	if err != nil {
@@ -71,12 +81,15 @@ func unpack(ctx context.Context, pkg []byte, dir string, limit int64, create cre
 	if err != nil {
 		return Manifest{}, &lambent.Error{Op: op, Resource: dir, Err: err}
 	}
-	u := unpacker{root: root, create: create, budget: budget{left: limit}}
+	u := unpacker{root: root, create: on.create, budget: budget{left: limit}}
 	err = u.writeAll(ctx, c)
 	err = errors.Join(err, root.Close())
 	if err != nil {
 		if u.refused {
 			return Manifest{}, refusal(op, err, limit)
+		}
+		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+			return Manifest{}, diskFull(op, dir, err)
 		}
 		return Manifest{}, &lambent.Error{Op: op, Resource: dir, Err: err}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/google/uuid"
 
@@ -165,9 +164,13 @@ func writeKind(err error) lambent.Kind {
 }
 
 // reasonOf tells why preparing a function failed, in AWS's terms: a text for
-// people and one of the codes of StateReasonCode.
+// people and one of the codes of StateReasonCode. What is the server's fault is
+// told in words made for callers; its paths and causes are for its log.
 func reasonOf(err error) (text, code string) {
-	text, code = strings.TrimSpace(err.Error()), "InternalError"
+	text, code = "The server could not prepare the function's code. Its log says why. Update the code to try again.", "InternalError"
+	if told, ok := errors.AsType[*lambent.Error](err); ok && told.Message != "" {
+		text = told.Message
+	}
 	if lambent.KindOf(err) == lambent.KindInvalid {
 		code = "InvalidZipFileException"
 	}

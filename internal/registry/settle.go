@@ -27,6 +27,9 @@ func (r *Registry) settleLater(fn *lambent.Function) {
 		if r.ctx.Err() != nil {
 			return // it is settled after the next start
 		}
+		if failure != nil {
+			r.opts.Log.Warn("a function's code could not be prepared", "function", fn.Name, "account", fn.Account, "err", failure)
+		}
 		for wait := settleRetryMin; ; wait = min(2*wait, settleRetryMax) {
 			err := r.settle(fn, failure)
 			if err == nil {
