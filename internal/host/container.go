@@ -108,11 +108,12 @@ type Loaded struct {
 // the function's size, shows it the code, lets the runtime initialise within
 // initLimit. Whatever error it returns, the container can only be stopped. What
 // the function itself did wrong is a *runtimeapi.InitError, *ExitError or
-// *TimeoutError; anything else is the platform's.
+// *TimeoutError; anything else is the platform's, and a *CodeError would be the
+// same in any other container.
 func (c *Container) Load(ctx context.Context, fn *lambent.Function, initLimit time.Duration) (Loaded, error) {
 	files, err := c.host.hold(ctx, fn)
 	if err != nil {
-		return Loaded{}, fmt.Errorf("load %s into container %s: %w", fn.Name, c.id, err)
+		return Loaded{}, fmt.Errorf("load %s into container %s: %w", fn.Name, c.id, &CodeError{Err: err})
 	}
 	c.mu.Lock()
 	if err := c.requireState("load", lambent.ContainerStarting); err != nil || c.fn != nil {

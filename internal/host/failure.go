@@ -27,6 +27,16 @@ func (e *TimeoutError) Error() string {
 	return fmt.Sprintf("%s phase timed out after %s", e.Phase, e.Limit)
 }
 
+// CodeError is code that could not be had on this machine: its store does not
+// give it, or the disk does not take it.
+type CodeError struct{ Err error }
+
+// Error tells what could not be done.
+func (e *CodeError) Error() string { return e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *CodeError) Unwrap() error { return e.Err }
+
 // ExitError is a runtime that ended, or cut its connection, instead of
 // answering.
 type ExitError struct {

@@ -166,6 +166,7 @@ func (p *Pool) bootInside(pl *place, s *supply) {
 		c, err := pl.inst.Boot(ctx, s.runtime, s.config.EphemeralMB)
 		p.mu.Lock()
 		defer p.mu.Unlock()
+		defer p.poke() // a pool may have waited for this one's turn to boot
 		defer p.bootPending()
 		pl.boots[s.config]--
 		p.booting--

@@ -2,6 +2,7 @@ package pool_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -48,6 +49,29 @@ func TestAnInstanceInWhichAContainerCannotBeStoppedIsUsedNoMoreAndGoes(t *testin
 	}
 	two.Release()
 	hosttest.Eventually(t, "the instance is gone", func() bool { return !there(p, sick) })
+}
+
+// While runtimes are booted into instances that are there, no more may be booted.
+func TestThePoolIsFilledThoughSparesAreBootedMeanwhile(t *testing.T) {
+	f := hosttest.New(t, fake.Options{})
+	sharing(t, f, func(o *pool.Options) { o.Targets = map[lambent.Family]int{lambent.FamilyNode: 5} })
+	settled(t, f, 5, 10)
+}
+
+func TestCodeThatCannotBeHadCostsOneInstanceAndNotAllThatWait(t *testing.T) {
+	f := hosttest.New(t, fake.Options{})
+	p := sharing(t, f, func(o *pool.Options) { o.Targets = map[lambent.Family]int{lambent.FamilyNode: 3} })
+	settled(t, f, 3, 6)
+	fn := of(1, "f", "echo", 128)
+	fn.Code = "no hash"
+	if _, err := p.Acquire(t.Context(), fn); err == nil || !strings.Contains(err.Error(), "no hash") {
+		t.Errorf("got %v", err)
+	}
+	hosttest.Eventually(t, "the pool is filled again", func() bool { return f.Driver.Count(fake.OpStart) > 3 })
+	settled(t, f, 3, 6)
+	if n := f.Driver.Count(fake.OpStart); n != 4 {
+		t.Errorf("%d instances were started, want the pool's 3 and one more", n)
+	}
 }
 
 func TestAWaitingRuntimeOfAnAccountThatHearsNothingIsFoundAndReplaced(t *testing.T) {

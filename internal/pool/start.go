@@ -275,7 +275,8 @@ func (p *Pool) bringUp(st *start, pl *place, c *host.Container) {
 		}
 		c.MaxMemoryUsed() // remember it: the start may be reported
 		fault := isFunctionsFault(err)
-		again := (!fault || wasKilled(err)) && try < maxTries
+		_, noCode := errors.AsType[*host.CodeError](err)
+		again := (!fault || wasKilled(err)) && !noCode && try < maxTries
 		if timeout, ok := errors.AsType[*host.TimeoutError](err); ok && timeout.Phase == "init" && limit == p.opts.InitTimeout && try == 1 {
 			// AWS: an init phase over its limit is run once more within the first
 			// invocation, under the function's own timeout.
