@@ -25,6 +25,12 @@ func FuzzAnyRequest(f *testing.F) {
 		f.Add(uint8(i), "arn%3aaws:lambda:us-east-1:000000000000:function:f:1", "Qualifier=2&MaxItems=-1&Marker=%", "{}", "")
 		f.Add(uint8(i), "%zz/%2F/..//", "%", "1", "Tail")
 	}
+	for i, op := range operations {
+		if strings.HasSuffix(op.name, "Permission") {
+			f.Add(uint8(i), "f", "RevisionId=x", `{"StatementId":"s","Action":"lambda:*","Principal":"*","SourceArn":"arn:aws:s3:::${aws:username}","InvokedViaFunctionUrl":true}`, "")
+			f.Add(uint8(i), "222222222222:function:f", "", `{"StatementId":"s","Action":"lambda:InvokeFunction","Principal":"s3.amazonaws.com","SourceArn":"arn:aws:s3:::${"}`, "")
+		}
+	}
 	d := newDoor(f) // one for all: patterns are slow to compile
 	f.Fuzz(func(t *testing.T, which uint8, name, query, body, header string) {
 		op := operations[int(which)%len(operations)]
@@ -35,6 +41,7 @@ func FuzzAnyRequest(f *testing.F) {
 		}
 		u.RawQuery = query
 		clear(d.functions.byName)
+		clear(d.policies.attached)
 		d.create(t, "f")
 		r := httptest.NewRequest(op.method, "/", strings.NewReader(body))
 		r.URL = u
