@@ -2,6 +2,9 @@ package conformance
 
 import (
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -135,4 +138,78 @@ func TestSecurityAnotherAccountCallsAFunctionOnlyByItsPolicy(t *testing.T) {
 	}
 	_, err = stranger.Call(t.Context(), c.ARN("f"), nil)
 	wantCode(t, err, "AccessDeniedException", denied("lambda:InvokeFunction"))
+}
+
+// lambentCommand runs a command of the binary with the credentials in environment, and
+// gives what it prints.
+func lambentCommand(t *testing.T, s *lab.Server, environment []string, args ...string) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), fix.bin, args...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "AWS_ENDPOINT_URL=" + s.URL}, environment...)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("lambent %v: %v", args, err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func TestSecurityAcrossAccountsBothPoliciesMustAllow(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, append([]string{"--auth", "required"}, noPools...)...)
+	first, err := os.ReadFile(filepath.Join(s.Data, "operator.env"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	operator := strings.Fields(string(first))
+	by := func(account string, args ...string) *lab.Caller {
+		t.Helper()
+		key := strings.Fields(lambentCommand(t, s, operator, append([]string{"key", "create", "--account", account}, args...)...))
+		if len(key) != 2 {
+			t.Fatalf("the key is %q", key)
+		}
+		return s.CallerBy(t, account, strings.TrimPrefix(key[0], "AWS_ACCESS_KEY_ID="), strings.TrimPrefix(key[1], "AWS_SECRET_ACCESS_KEY="))
+	}
+	owner := lambentCommand(t, s, operator, "account", "create", "owner")
+	other := lambentCommand(t, s, operator, "account", "create", "other")
+	policyFile := filepath.Join(t.TempDir(), "policy.json")
+	if err := os.WriteFile(policyFile, []byte(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"lambda:InvokeFunction","Resource":"*"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	nothing := filepath.Join(t.TempDir(), "nothing.json")
+	if err := os.WriteFile(nothing, []byte(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"lambda:ListFunctions","Resource":"*"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	root := by(owner)
+	otherRoot, may, mayNot := by(other), by(other, "--user", "may", "--policy", policyFile), by(other, "--user", "maynot", "--policy", nothing)
+	lambentCommand(t, s, operator, "role", "create", "service/test", "--account", owner, "--policy", nothing)
+	root.Create(t, lab.Function{Name: "f", Runtime: types.RuntimeNodejs22x, Handler: "index.handler", Zip: lab.File("index.js", `exports.handler = async () => 1`)})
+	root.AwaitActive(t, "f")
+	arn := root.ARN("f")
+	try := func(c *lab.Caller, user, why string) {
+		t.Helper()
+		answer, err := c.Call(t.Context(), arn, nil)
+		if why == "" {
+			if err != nil || string(answer.Payload) != "1" {
+				t.Errorf("%s: %v", user, err)
+			}
+			return
+		}
+		wantCode(t, err, "AccessDeniedException", "User: arn:aws:iam::"+other+":"+user+" is not authorized to perform: lambda:InvokeFunction on resource: "+arn+" because no "+why+" policy allows the lambda:InvokeFunction action")
+	}
+	try(otherRoot, "root", "resource-based")
+	try(may, "user/may", "resource-based")
+	try(mayNot, "user/maynot", "identity-based")
+	permit := func(sid, principal string) {
+		t.Helper()
+		if _, err := root.AddPermission(t.Context(), &lambda.AddPermissionInput{FunctionName: aws.String("f"), StatementId: &sid, Action: aws.String("lambda:InvokeFunction"), Principal: &principal}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	permit("one", "arn:aws:iam::"+other+":user/may")
+	try(otherRoot, "root", "resource-based")
+	try(may, "user/may", "")
+	try(mayNot, "user/maynot", "identity-based")
+	permit("all", other)
+	try(otherRoot, "root", "")
+	try(mayNot, "user/maynot", "identity-based")
 }

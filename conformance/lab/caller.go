@@ -43,10 +43,16 @@ func (a *Accounts) Next() string { return fmt.Sprintf("%012d", 100_000_000_000+a
 // to see the first answer.
 func (s *Server) Caller(tb testing.TB, account string) *Caller {
 	tb.Helper()
+	return s.CallerBy(tb, account, account, "secret")
+}
+
+// CallerBy is Caller by an access key of the account.
+func (s *Server) CallerBy(tb testing.TB, account, key, secret string) *Caller {
+	tb.Helper()
 	cfg, err := config.LoadDefaultConfig(tb.Context(),
 		config.WithRegion(Region),
 		config.WithBaseEndpoint(s.URL),
-		config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(account, "secret", "")),
+		config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(key, secret, "")),
 		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
 	)
 	if err != nil {
