@@ -38,7 +38,7 @@ func startBootstrap(a *frame.Assignment, address string) (pid int, err error) {
 	}
 	defer null.Close()
 	attr := &syscall.ProcAttr{
-		Dir: a.TaskRoot, Env: environment(a.Env, address),
+		Dir: a.TaskRoot, Env: environment(a, address),
 		Files: []uintptr{null.Fd(), 1, 2},
 		Sys:   &syscall.SysProcAttr{Setpgid: true},
 	}
@@ -116,14 +116,18 @@ func limit(l *frame.Limits) error {
 	return nil
 }
 
-// environment is the function's environment with the address of the Runtime API.
-func environment(env map[string]string, address string) []string {
+// environment is the function's environment with the address of the Runtime API,
+// and of its credentials if it has some.
+func environment(a *frame.Assignment, address string) []string {
 	const api = "AWS_LAMBDA_RUNTIME_API"
-	list := make([]string, 0, len(env)+1)
-	for k, v := range env {
+	list := make([]string, 0, len(a.Env)+3)
+	for k, v := range a.Env {
 		if k != api {
 			list = append(list, k+"="+v)
 		}
+	}
+	if c := a.Credentials; c != nil {
+		list = append(list, "AWS_CONTAINER_CREDENTIALS_FULL_URI=http://"+address+guest.CredentialsPath, "AWS_CONTAINER_AUTHORIZATION_TOKEN="+c.Authorization)
 	}
 	return append(list, api+"="+address)
 }

@@ -84,6 +84,8 @@ func do(event string, count int) (answer, failure string) {
 		fmt.Fprintln(os.Stderr, "to stderr")
 	case "self":
 		return describe(), ""
+	case "credentials":
+		return askCredentials()
 	case "child":
 		// A child in a session of its own, which nobody waits for.
 		cmd := exec.Command("/bin/sleep", "1000")
@@ -94,6 +96,25 @@ func do(event string, count int) (answer, failure string) {
 		return fmt.Sprint(cmd.Process.Pid), ""
 	}
 	return fmt.Sprintf("%d: %s", count, event), ""
+}
+
+// askCredentials asks for the function's credentials as AWS's SDKs do.
+func askCredentials() (answer, failure string) {
+	req, err := http.NewRequest("GET", os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI"), nil)
+	if err != nil {
+		return err.Error(), "Function.Failed"
+	}
+	req.Header.Set("Authorization", os.Getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN"))
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return err.Error(), "Function.Failed"
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err.Error(), "Function.Failed"
+	}
+	return string(body), ""
 }
 
 // describe tells what a process can see of itself.

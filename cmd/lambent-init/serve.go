@@ -53,6 +53,7 @@ func serve() (status int, err error) {
 		return 0, err
 	}
 	api := guest.NewAPI(host)
+	api.SetCredentials(a.Credentials)
 	server := &http.Server{Handler: api, ErrorLog: log.New(io.Discard, "", 0)}
 	var background sync.WaitGroup
 	defer background.Wait()

@@ -356,3 +356,13 @@ func TestWrongUseIsExplained(t *testing.T) {
 		}
 	}
 }
+
+func TestTheFunctionsCredentialsAreServedToItsSDK(t *testing.T) {
+	t.Parallel()
+	a := assignment(t, "loop")
+	a.Credentials = &runtimeapi.Credentials{AccessKeyID: "ASIA", SecretAccessKey: "s", SessionToken: "t", Authorization: "token"}
+	got := call(t, ready(t, a), "credentials")
+	if want := `{"AccessKeyId":"ASIA","SecretAccessKey":"s","Token":"t"}`; string(got.Payload) != want {
+		t.Errorf("got %q %s, want %s", got.ErrorType, got.Payload, want)
+	}
+}

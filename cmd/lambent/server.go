@@ -61,7 +61,8 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 		log.Warn("functions cannot be created until there is room", "error", err)
 	}
 
-	who, err := openIdentities(ctx, cfg, node, log)
+	var workers *pool.Pool // from below on; nobody asks before it serves
+	who, err := openIdentities(ctx, cfg, node, log, func(arn string) { workers.Renew(arn) })
 	if err != nil {
 		return err
 	}
@@ -77,7 +78,6 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 		return err
 	}
 	undo.push(executions.Close)
-	var workers *pool.Pool // from below on; nobody asks before it serves
 	metrics := obs.NewMetrics(obs.MetricsOptions{Census: func() obs.Census { return census(workers) }, Lost: executions.Lost, Log: log})
 
 	runtimes, refused := hostinfo.FindRuntimes(ctx, hostinfo.System{})
@@ -108,7 +108,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	// prepare it: the host's side waits for the registry to be open.
 	var functions *registry.Registry
 	opened := make(chan struct{})
-	machine := host.New(host.Options{Driver: driver, Dir: filepath.Join(cfg.Data, "host"), Region: cfg.Region, InstanceCPUs: cfg.InstanceCPUs, Logs: logs, Observe: transitions(metrics), Log: log,
+	machine := host.New(host.Options{Driver: driver, Dir: filepath.Join(cfg.Data, "host"), Region: cfg.Region, Credentials: roleCredentials(cfg, who, log), InstanceCPUs: cfg.InstanceCPUs, Logs: logs, Observe: transitions(metrics), Log: log,
 		Fetch: func(ctx context.Context, hash lambent.CodeHash) (io.ReadCloser, int64, error) {
 			select {
 			case <-opened:

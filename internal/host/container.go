@@ -40,6 +40,8 @@ type Container struct {
 	// +checklocks:mu
 	fn *lambent.Function
 	// +checklocks:mu
+	credentialsEnd time.Time // zero: never
+	// +checklocks:mu
 	release func() // of the code; nil once done
 	// +checklocks:mu
 	idleSince time.Time
@@ -149,7 +151,13 @@ func (c *Container) Load(ctx context.Context, fn *lambent.Function, initLimit ti
 	began := c.host.now()
 	ctx, cancel := context.WithTimeoutCause(ctx, initLimit, errInitLimit)
 	defer cancel()
-	assignment := c.host.assignment(fn, c.runtime, stream)
+	credentials := c.host.credentials(fn)
+	if credentials != nil {
+		c.mu.Lock()
+		c.credentialsEnd = credentials.Expires
+		c.mu.Unlock()
+	}
+	assignment := c.host.assignment(fn, c.runtime, stream, credentials)
 	err = c.session.Assign(ctx, &assignment)
 	c.logs.drain()
 	took := c.host.now().Sub(began)

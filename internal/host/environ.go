@@ -34,8 +34,8 @@ func bootCommand(rt hostinfo.Installed) sandbox.Command {
 const apiAddress = "127.0.0.1:9001"
 
 // assignment is what a container is told with its code.
-func (h *Host) assignment(fn *lambent.Function, rt hostinfo.Installed, stream string) runtimeapi.Assignment {
-	return runtimeapi.Assignment{
+func (h *Host) assignment(fn *lambent.Function, rt hostinfo.Installed, stream string, credentials *Credentials) runtimeapi.Assignment {
+	a := runtimeapi.Assignment{
 		Handler: fn.Handler, Env: h.environment(fn, rt, stream), TaskRoot: sandbox.TaskDir,
 		FunctionName: string(fn.Name), Version: string(fn.Version),
 		FunctionARN: lambent.FunctionARN(h.opts.Region, fn.Account, fn.Name, ""),
@@ -45,6 +45,13 @@ func (h *Host) assignment(fn *lambent.Function, rt hostinfo.Installed, stream st
 		APIAddress: apiAddress,
 		User:       &runtimeapi.User{UID: sandbox.UserID, GID: sandbox.GroupID},
 	}
+	if credentials != nil {
+		credentials.environment(a.Env)
+		if rt.Family == lambent.FamilyProvided { // the others' bootstraps serve nothing
+			a.Credentials = credentials.served()
+		}
+	}
+	return a
 }
 
 // environment is the whole environment of the user's code: AWS's defined runtime

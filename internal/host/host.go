@@ -38,9 +38,12 @@ type Options struct {
 	// InstanceCPUs is what an instance may use at most; 0: all there are.
 	InstanceCPUs float64
 	Logs         LogSink
-	Observe      func(Transition) // of every change of state; must not block; may be nil
-	Log          *slog.Logger
-	Now          func() time.Time // time.Now where nil
+	// Credentials makes those that a function gets of its role, for one container;
+	// false where it gets none. Nil: no function gets any.
+	Credentials func(*lambent.Function) (Credentials, bool)
+	Observe     func(Transition) // of every change of state; must not block; may be nil
+	Log         *slog.Logger
+	Now         func() time.Time // time.Now where nil
 }
 
 // LogSink takes the log lines of functions. It must not block.

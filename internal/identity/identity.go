@@ -22,6 +22,9 @@ type Options struct {
 	Log *slog.Logger     // nil: discards
 	// SessionTime is how long a role's credentials last; 0: 12 hours.
 	SessionTime time.Duration
+	// RoleChanged is told of roles that were made or removed, by their ARN; nil
+	// tells nobody. It must not block.
+	RoleChanged func(arn string)
 }
 
 // Account is a tenant that was made.
@@ -97,6 +100,9 @@ func Open(ctx context.Context, node *cluster.Node, o Options) (*Store, error) {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.RoleChanged == nil {
+		o.RoleChanged = func(string) {}
 	}
 	if o.SessionTime == 0 {
 		o.SessionTime = 12 * time.Hour

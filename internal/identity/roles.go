@@ -30,7 +30,11 @@ func (s *Store) CreateRole(ctx context.Context, account lambent.AccountID, name 
 	case s.Role(account, name) != nil:
 		return nil, exists(op, "role "+name)
 	}
-	return s.keepRole(ctx, &Role{Account: account, Name: name, ID: newID(rolePrefix, idLength), Policy: text, Created: s.opts.Now().UTC()})
+	r, err := s.keepRole(ctx, &Role{Account: account, Name: name, ID: newID(rolePrefix, idLength), Policy: text, Created: s.opts.Now().UTC()})
+	if err == nil {
+		s.opts.RoleChanged(r.ARN())
+	}
+	return r, err
 }
 
 // SetRolePolicy replaces what a role may do, for the credentials that are about,
@@ -79,8 +83,9 @@ func (s *Store) dropRole(ctx context.Context, r *Role) error {
 		return err
 	}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	delete(s.roles, roleKey{r.Account, r.Name})
+	s.mu.Unlock()
+	s.opts.RoleChanged(r.ARN())
 	return nil
 }
 

@@ -214,6 +214,20 @@ func (p *Pool) Retire(account lambent.AccountID, name lambent.FunctionName, curr
 	}
 }
 
+// Renew has no container used again that runs a function of a role: its
+// credentials are no longer those it would get. Running executions end first.
+func (p *Pool) Renew(role string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range p.workers {
+		if w.line.fn.Role == role {
+			w.until = time.Unix(0, 0)
+		}
+	}
+	p.discardIdle(func(w *worker) bool { return w.line.fn.Role == role })
+	p.serveQueued()
+}
+
 // drain ends everything.
 func (p *Pool) drain(limit time.Duration) {
 	p.mu.Lock()

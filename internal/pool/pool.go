@@ -134,6 +134,14 @@ type worker struct {
 	line      *line
 	place     *place
 	gone      bool // being destroyed
+	// until is when the credentials end that its function was given; zero: never.
+	until time.Time
+}
+
+// stale reports whether a container is of no use for another call: the
+// credentials of its function might end within it.
+func (w *worker) stale(now time.Time) bool {
+	return !w.until.IsZero() && now.Add(w.line.fn.Timeout()).After(w.until)
 }
 
 // waiter is a caller in a line. grant takes exactly one value unless the waiter
@@ -202,6 +210,15 @@ func (p *Pool) Acquire(ctx context.Context, fn *lambent.Function) (*Lease, error
 		return nil, err
 	}
 	plan := p.decide(l, p.queued, now)
+	for plan.Action == placement.Reuse && p.workers[plan.Container].stale(now) {
+		p.containers.Busy(plan.Container)
+		p.discard(p.workers[plan.Container])
+		if l, err = p.lineOf(fn); err != nil { // the last of a line takes it along
+			p.mu.Unlock()
+			return nil, err
+		}
+		plan = p.decide(l, p.queued, now)
+	}
 	switch plan.Action {
 	case placement.Reuse:
 		w := p.workers[plan.Container]
@@ -344,6 +361,11 @@ func (l *Lease) Release() {
 		p.serveQueued()
 		return
 	default:
+	}
+	if l.w.stale(time.Now()) {
+		p.discard(l.w)
+		p.serveQueued()
+		return
 	}
 	if l.w.line.retired || l.w.place.closed || l.w.place.abandoned || p.draining {
 		p.discard(l.w)

@@ -385,7 +385,7 @@ func wasKilled(err error) bool {
 
 func (p *Pool) started(st *start, pl *place, c *host.Container, loaded host.Loaded, asPlanned bool) {
 	l := st.line
-	w := &worker{container: c, line: l, place: pl}
+	w := &worker{container: c, line: l, place: pl, until: c.CredentialsEnd()}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if asPlanned {

@@ -20,6 +20,8 @@ type (
 	Assignment = frame.Assignment
 	User       = frame.User
 	Limits     = frame.Limits
+
+	Credentials = frame.Credentials
 )
 
 // Event is one event for a runtime. Invoke sets HandedAt.

@@ -45,6 +45,8 @@ type Fixture struct {
 	// +checklocks:mu
 	waiting map[*os.File]bool // runtimes without code
 	// +checklocks:mu
+	credentials *host.Credentials // nil: functions get none
+	// +checklocks:mu
 	deaf int // how many of the next runtimes to boot never hear anything
 }
 
@@ -57,6 +59,7 @@ func New(t testing.TB, opts fake.Options) *Fixture {
 	f.Driver = fake.New(opts)
 	f.Host = host.New(host.Options{
 		Driver: f.Driver, Dir: t.TempDir(), Fetch: fetch, Region: "eu-test-1", Logs: f.Logs, Log: slog.New(slog.DiscardHandler),
+		Credentials: f.give,
 	})
 	if err := f.Host.Open(t.Context()); err != nil {
 		t.Fatal(err)
@@ -84,6 +87,7 @@ func New(t testing.TB, opts fake.Options) *Fixture {
 //	exit N          ends with status N instead of answering
 //	exit-after      answers, then ends
 //	hang            never answers
+//	env NAME        answers the variable of its environment
 //	log TEXT        writes TEXT to stdout, then echoes
 //	wait NAME       answers once the test opens the gate NAME
 //	stream NAME     streams "first", and "second" once the test opens the gate NAME
@@ -114,6 +118,22 @@ func (f *Fixture) gate(name string) chan struct{} {
 		f.gates[name] = make(chan struct{})
 	}
 	return f.gates[name]
+}
+
+// Give has functions get credentials from now on.
+func (f *Fixture) Give(c host.Credentials) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.credentials = &c
+}
+
+func (f *Fixture) give(*lambent.Function) (host.Credentials, bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.credentials == nil {
+		return host.Credentials{}, false
+	}
+	return *f.credentials, true
 }
 
 // Deafen makes the next n runtimes boot and then hear nothing.
@@ -203,6 +223,8 @@ func (f *Fixture) runtime(ctx context.Context, g *fake.Guest) int {
 		case "hang":
 			<-ctx.Done()
 			return 0
+		case "env":
+			answer, _ = json.Marshal(a.Env[arg])
 		case "log":
 			fmt.Fprintln(g.Files[1], arg)
 		case "wait":

@@ -3,6 +3,7 @@ package frame
 import (
 	"encoding/binary"
 	"strconv"
+	"time"
 	"unicode/utf8"
 )
 
@@ -33,6 +34,19 @@ type Assignment struct {
 	User *User `json:"user,omitempty"`
 	// Limits are set on the user code by a supervisor; others ignore them.
 	Limits *Limits `json:"limits,omitempty"`
+	// Credentials are served by a supervisor to the function's SDKs; others ignore
+	// them. They are in Env, too.
+	Credentials *Credentials `json:"credentials,omitempty"`
+}
+
+// Credentials are those of the function's role, and what has to be shown to be
+// given them.
+type Credentials struct {
+	AccessKeyID     string     `json:"accessKeyId"`
+	SecretAccessKey string     `json:"secretAccessKey"`
+	SessionToken    string     `json:"sessionToken"`
+	Expires         *time.Time `json:"expires,omitempty"`
+	Authorization   string     `json:"authorization"`
 }
 
 // User is a user and group by number.

@@ -32,6 +32,8 @@ type Host interface {
 // API serves the Runtime API 2018-06-01 to one runtime: an http.Handler over a
 // host. Run feeds it.
 type API struct {
+	credentials *frame.Credentials // nil: none
+
 	host   Host
 	events chan *frame.Event // at most one: the host sends none before Ready
 
@@ -64,6 +66,10 @@ func (a *API) Run() error {
 
 // ServeHTTP serves the routes of the Runtime API.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == CredentialsPath {
+		a.serveCredentials(w, r)
+		return
+	}
 	path, ok := strings.CutPrefix(r.URL.Path, version)
 	if !ok {
 		http.NotFound(w, r)
