@@ -42,6 +42,9 @@ type Function struct {
 	Revision     string // UUID; another one with every change, AWS's RevisionId
 	ConfigHash   string // HashConfig as of the last change
 	LastModified time.Time
+	// PublishedFrom, of a numbered version, digests $LATEST as it was then: as long
+	// as that is the same, there is nothing to publish.
+	PublishedFrom string
 
 	State            string // Pending, Active, Inactive, Failed
 	StateReason      string
@@ -50,6 +53,15 @@ type Function struct {
 	UpdateReason     string
 	UpdateReasonCode string
 }
+
+// Publishing says whether a change of $LATEST is published as a version at once.
+type Publishing bool
+
+// What becomes of a change of $LATEST.
+const (
+	Unpublished Publishing = false
+	Published   Publishing = true
+)
 
 // Key is what a container must equal to serve f.
 func (f *Function) Key() MatchKey {

@@ -190,19 +190,6 @@ func TestUnsupportedOperationsSaySo(t *testing.T) {
 	esm := aws.String("14e0db71-5d35-4eb5-b481-8945cf9d10c2")
 	ctx := t.Context()
 	calls := map[string]func() error{
-		"PublishVersion": func() error {
-			_, err := c.PublishVersion(ctx, &lambda.PublishVersionInput{FunctionName: f})
-			return err
-		},
-		"ListVersionsByFunction": func() error {
-			_, err := c.ListVersionsByFunction(ctx, &lambda.ListVersionsByFunctionInput{FunctionName: f})
-			return err
-		},
-		"CreateAlias": func() error {
-			_, err := c.CreateAlias(ctx, &lambda.CreateAliasInput{FunctionName: f, Name: aws.String("a"), FunctionVersion: aws.String("1")})
-			return err
-		},
-		"ListAliases": func() error { _, err := c.ListAliases(ctx, &lambda.ListAliasesInput{FunctionName: f}); return err },
 		"ListEventSourceMappings": func() error {
 			_, err := c.ListEventSourceMappings(ctx, &lambda.ListEventSourceMappingsInput{})
 			return err
@@ -258,9 +245,5 @@ func TestUnsupportedOperationsSaySo(t *testing.T) {
 				t.Errorf("%v does not name the operation", err)
 			}
 		})
-	}
-	r := c.HTTP(t, http.MethodGet, "/2015-03-31/functions/f/aliases/a", nil)
-	if r.Status != http.StatusNotImplemented || r.Header.Get("X-Amzn-Errortype") != "NotImplementedException" {
-		t.Errorf("GetAlias answers %d %s", r.Status, r.Header.Get("X-Amzn-Errortype"))
 	}
 }

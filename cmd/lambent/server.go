@@ -152,17 +152,20 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	running.Go(func() { workers.Run(poolCtx, 0) })
 	undo.push(func() error { stopPool(); running.Wait(); return nil })
 	functions.Subscribe(func(c registry.Change) {
-		if c.After == nil {
-			workers.Retire(c.Account, c.Name, nil)
+		switch {
+		case c.FunctionDeleted():
+			workers.Retire(c.Account, c.Name, "", nil)
 			running.Go(func() { // a subscriber must not wait
 				if err := logs.Delete(context.WithoutCancel(ctx), c.Account, c.Name); err != nil {
 					log.Warn("the log of a deleted function stays", "error", err)
 				}
 			})
-			return
+		case c.After == nil:
+			workers.Retire(c.Account, c.Name, c.Version, nil)
+		default:
+			key := c.After.Key()
+			workers.Retire(c.Account, c.Name, c.Version, &key)
 		}
-		key := c.After.Key()
-		workers.Retire(c.Account, c.Name, &key)
 	})
 
 	calls := invoke.New(invoke.Options{Functions: functions, Workers: workers, Region: cfg.Region, Log: log,

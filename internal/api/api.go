@@ -22,18 +22,21 @@ import (
 // KindPrecondition, KindInvalid, with the text for the caller in Message.
 // Safe for concurrent use.
 type Functions interface {
+	Versions
 	// CreateFunction makes a function of spec, whose identity and
 	// configuration are set, and of its zipped package. The record comes back
-	// Pending, with code hash, revision and time filled in.
-	CreateFunction(ctx context.Context, spec *lambent.Function, pkg []byte) (*lambent.Function, error)
+	// Pending, with code hash, revision and time filled in. It is the version's
+	// where it is to be published at once, here and with UpdateFunctionCode.
+	CreateFunction(ctx context.Context, spec *lambent.Function, pkg []byte, publishing lambent.Publishing) (*lambent.Function, error)
 	// UpdateFunctionCode gives the function another package. change alters a
 	// copy of the record; revision is the one expected, "" for any.
-	UpdateFunctionCode(ctx context.Context, account lambent.AccountID, name lambent.FunctionName, revision string, change func(*lambent.Function), pkg []byte) (*lambent.Function, error)
+	UpdateFunctionCode(ctx context.Context, account lambent.AccountID, name lambent.FunctionName, revision string, change func(*lambent.Function), pkg []byte, publishing lambent.Publishing) (*lambent.Function, error)
 	// UpdateFunctionConfiguration alters a copy of the record by change, whose
 	// error is passed back as it is.
 	UpdateFunctionConfiguration(ctx context.Context, account lambent.AccountID, name lambent.FunctionName, revision string, change func(*lambent.Function) error) (*lambent.Function, error)
 	DeleteFunction(ctx context.Context, account lambent.AccountID, name lambent.FunctionName) error
-	// Function finds the version that qualifier means; "" is $LATEST.
+	// Function finds the version that qualifier means; "" is $LATEST, an alias the
+	// version it points to.
 	Function(account lambent.AccountID, name lambent.FunctionName, qualifier string) (*lambent.Function, error)
 	// ListFunctions returns at most max functions by name, those after the
 	// given name, and the name to go on after, "" at the end.

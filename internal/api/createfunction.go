@@ -101,19 +101,12 @@ func (q *createFunctionRequest) acceptable(a *API, operation string) error {
 	if err := a.checkArchitectures(operation, q.Architectures); err != nil {
 		return err
 	}
-	if err := checkTags(operation, q.Tags); err != nil {
-		return err
-	}
-	return checkPublish(operation, q.Publish)
+	return checkTags(operation, q.Tags)
 }
 
-// checkPublish refuses to publish a version: there are none but $LATEST yet.
-func checkPublish(operation string, publish *bool) error {
-	if publish == nil || !*publish {
-		return nil
-	}
-	return &lambent.Error{Op: operation, Kind: lambent.KindUnsupported,
-		Message: operation + " with Publish needs the operation PublishVersion, which lambent does not implement yet: leave Publish out, or set it to false"}
+// publishing is what a request says of it.
+func publishing(publish *bool) lambent.Publishing {
+	return lambent.Publishing(publish != nil && *publish)
 }
 
 // createFunction does CreateFunction.
@@ -162,10 +155,11 @@ func (a *API) createFunction(c *call) error {
 	if len(layers) > 0 {
 		spec.Layers = layers
 	}
-	f, err := a.functions.CreateFunction(c.r.Context(), spec, pkg.bytes)
+	f, err := a.functions.CreateFunction(c.r.Context(), spec, pkg.bytes, publishing(q.Publish))
 	if err != nil {
 		return err
 	}
+	// AWS: unqualified also where the record is that of the version published.
 	return c.reply(http.StatusCreated, a.configuration(f, ""))
 }
 

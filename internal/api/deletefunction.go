@@ -26,8 +26,8 @@ func (a *API) deleteFunction(c *call) error {
 		err = invalid(operation, "$LATEST version cannot be deleted without deleting the function.")
 	case !version.IsNumbered():
 		err = invalid(operation, "Deletion of aliases is not currently supported.")
-	default: // AWS answers the same for a version that is not there, and there are none
-		_, err = a.functions.Function(ref.Account, ref.Name, "")
+	default:
+		err = a.functions.DeleteVersion(c.r.Context(), ref.Account, ref.Name, version)
 	}
 	if err != nil {
 		return err

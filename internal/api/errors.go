@@ -10,6 +10,7 @@ import (
 	"strconv"
 
 	"lambent"
+	"lambent/internal/registry"
 	"lambent/internal/sigv4"
 )
 
@@ -57,6 +58,7 @@ var named = map[string]exception{
 	"RequestTimeoutException":       {http.StatusRequestTimeout, "RequestTimeoutException", bodyPlain},
 	"PolicyLengthExceededException": {http.StatusBadRequest, "PolicyLengthExceededException", bodyTyped},
 	"CodeStorageExceededException":  {http.StatusBadRequest, "CodeStorageExceededException", bodyTyped},
+	registry.ReasonAliasOfLatest:    {http.StatusBadRequest, "InvalidParameterValueException", bodyPlain},
 
 	sigv4.MissingAuthenticationToken: {http.StatusForbidden, sigv4.MissingAuthenticationToken, bodyPlain},
 	sigv4.IncompleteSignature:        {http.StatusForbidden, sigv4.IncompleteSignature, bodyPlain},

@@ -57,7 +57,7 @@ func (f *fakeFunctions) keep(fn *lambent.Function, pkg []byte) {
 	f.packages[fn.Code] = pkg
 }
 
-func (f *fakeFunctions) CreateFunction(_ context.Context, spec *lambent.Function, pkg []byte) (*lambent.Function, error) {
+func (f *fakeFunctions) CreateFunction(_ context.Context, spec *lambent.Function, pkg []byte, _ lambent.Publishing) (*lambent.Function, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
@@ -98,7 +98,7 @@ func (f *fakeFunctions) update(account lambent.AccountID, name lambent.FunctionN
 	return &fn, nil
 }
 
-func (f *fakeFunctions) UpdateFunctionCode(_ context.Context, account lambent.AccountID, name lambent.FunctionName, revision string, change func(*lambent.Function), pkg []byte) (*lambent.Function, error) {
+func (f *fakeFunctions) UpdateFunctionCode(_ context.Context, account lambent.AccountID, name lambent.FunctionName, revision string, change func(*lambent.Function), pkg []byte, _ lambent.Publishing) (*lambent.Function, error) {
 	return f.update(account, name, revision, func(fn *lambent.Function) error {
 		change(fn)
 		f.keep(fn, pkg)

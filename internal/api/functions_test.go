@@ -132,7 +132,6 @@ func TestCreateFunctionRefusesInAWSWords(t *testing.T) {
 		{"key", []any{"KMSKeyArn", "arn:aws:kms:us-east-1:000000000000:key/x"}, 400, "InvalidParameterValueException", "lambent does not support KMSKeyArn yet…"},
 		{"log level", []any{"LoggingConfig", map[string]any{"LogFormat": "JSON", "SystemLogLevel": "WARN"}}, 400, "InvalidParameterValueException", "lambent does not filter logs by level…"},
 		{"too many tags", []any{"Tags", many}, 400, "InvalidParameterValueException", "Number of tags exceeds resource tag limit."},
-		{"publish", []any{"Publish", true}, 501, "NotImplementedException", "CreateFunction with Publish needs the operation PublishVersion…"},
 		{"name of 65", []any{"FunctionName", long}, 400, "InvalidParameterValueException",
 			"1 validation error detected: Value '" + long + "' at 'functionName' failed to satisfy constraint: Member must have length less than or equal to 64"},
 		{"name with a space", []any{"FunctionName", "a b"}, 400, "ValidationException",
@@ -391,7 +390,6 @@ func TestUpdateFunctionCode(t *testing.T) {
 		t.Errorf("a dry run: %d %s, %d changes", dry.status, dry.raw, d.functions.changes-changes)
 	}
 	put(`{"DryRun":true,"RevisionId":"x","ZipFile":"`+other+`"}`).wantError(t, 412, "PreconditionFailedException")
-	put(`{"Publish":true,"ZipFile":"`+other+`"}`).wantError(t, 501, "NotImplementedException")
 	if m := put(`{"ImageUri":"x"}`).wantError(t, 400, "InvalidParameterValueException"); m != "Please don't provide ImageUri when updating a function with packageType Zip." {
 		t.Error(m)
 	}

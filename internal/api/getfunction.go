@@ -20,11 +20,17 @@ func (a *API) getFunction(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.reply(http.StatusOK, getFunctionAnswer{
+	answer := getFunctionAnswer{
 		Configuration: a.configuration(f, qualifier),
 		Code:          codeLocation{RepositoryType: "S3", Location: a.codeURL(c.r, f.Code)},
 		Tags:          f.Tags,
-	})
+	}
+	if f.Version != lambent.Latest { // tags are of a whole function
+		if latest, err := a.functions.Function(f.Account, f.Name, ""); err == nil {
+			answer.Tags = latest.Tags
+		}
+	}
+	return c.reply(http.StatusOK, answer)
 }
 
 // getFunctionConfiguration does GetFunctionConfiguration.

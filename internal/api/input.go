@@ -498,6 +498,8 @@ func write(b *strings.Builder, value any) {
 			write(b, value[name])
 		}
 		b.WriteByte('}')
+	case float64:
+		b.WriteString(javaDouble(value))
 	default:
 		fmt.Fprint(b, value)
 	}

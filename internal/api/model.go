@@ -23,7 +23,6 @@ type shapes struct {
 	layerArn, fileSystemArn, mountPath, workingDirectory                     []rule
 	codeSigningArn, capacityProviderArn, publishTo, tenantIsolation          []rule
 	variableName, resourceArn                                                []rule
-	masterRegion, functionVersion                                            []rule
 	layerName, licenseInfo, runtime                                          []rule
 	layerStatementID, layerAction, layerPrincipal, organizationID            []rule
 	invocationType, logType, durableExecutionName, tenantID, s3ObjectVersion []rule
@@ -66,8 +65,6 @@ func newShapes() *shapes {
 		publishTo:              []rule{oneOf("LATEST_PUBLISHED")},
 		tenantIsolation:        []rule{oneOf("PER_TENANT")},
 		variableName:           []rule{matching(`[a-zA-Z]([a-zA-Z0-9_])+`)},
-		masterRegion:           []rule{matching(`ALL|[a-z]{2}(-gov)?-[a-z]+-\d{1}`)},
-		functionVersion:        []rule{oneOf("ALL")},
 		invocationType:         []rule{oneOf("Event", "RequestResponse", "DryRun")},
 		logType:                []rule{oneOf("None", "Tail")},
 		durableExecutionName:   []rule{maxLength(64), minLength(1), matching(`[a-zA-Z0-9-_]+`)},

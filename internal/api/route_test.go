@@ -46,6 +46,9 @@ func TestOperationsToComeSaySo(t *testing.T) {
 		if d.routes.find(op.method, &segments{}, nil) != nil {
 			t.Fatal("found an operation at /")
 		}
+		if handlers()[op.name] != nil {
+			continue
+		}
 		target := strings.ReplaceAll(op.path, "{}", "x")
 		if op.query != "" {
 			target += "?" + op.query

@@ -66,9 +66,6 @@ func (a *API) updateFunctionCode(c *call) error {
 	if q.PublishTo != nil {
 		return unsupportedField(operation, "PublishTo")
 	}
-	if err := checkPublish(operation, q.Publish); err != nil {
-		return err
-	}
 	if err := a.checkArchitectures(operation, q.Architectures); err != nil {
 		return err
 	}
@@ -88,11 +85,15 @@ func (a *API) updateFunctionCode(c *call) error {
 			f.Architectures = []string{*q.Architectures[0]}
 		}
 	}
-	f, err := a.functions.UpdateFunctionCode(c.r.Context(), ref.Account, ref.Name, text(q.RevisionID), change, pkg.bytes)
+	f, err := a.functions.UpdateFunctionCode(c.r.Context(), ref.Account, ref.Name, text(q.RevisionID), change, pkg.bytes, publishing(q.Publish))
 	if err != nil {
 		return err
 	}
-	return c.reply(http.StatusOK, a.configuration(f, ""))
+	qualifier := ""
+	if f.Version != lambent.Latest {
+		qualifier = string(f.Version)
+	}
+	return c.reply(http.StatusOK, a.configuration(f, qualifier))
 }
 
 // dryRunCode answers what the update would make of the function, and makes

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"lambent"
@@ -19,7 +20,9 @@ import (
 
 // Functions finds what to run.
 type Functions interface {
-	Function(account lambent.AccountID, name lambent.FunctionName, qualifier string) (*lambent.Function, error)
+	// Route finds the version one call is for. Where an alias shares its calls
+	// between two, roll decides, which is evenly distributed in [0, 1).
+	Route(account lambent.AccountID, name lambent.FunctionName, qualifier string, roll float64) (*lambent.Function, error)
 }
 
 // Workers finds where to run it.
@@ -69,7 +72,7 @@ const maxTries = 3
 // (*lambent.Error). The execution goes on when ctx ends, as on AWS; only the wait
 // for a container ends with it.
 func (s *Service) Invoke(ctx context.Context, inv *lambent.Invocation) (*lambent.Result, error) {
-	fn, err := s.opts.Functions.Function(inv.Account, inv.Function, inv.Qualifier)
+	fn, err := s.opts.Functions.Route(inv.Account, inv.Function, inv.Qualifier, rand.Float64())
 	if err != nil {
 		return nil, err
 	}

@@ -66,7 +66,7 @@ func (p *platform) recorded(t *testing.T, id lambent.RequestID) obs.Execution {
 	return found[0]
 }
 
-func (p *platform) Function(_ lambent.AccountID, name lambent.FunctionName, _ string) (*lambent.Function, error) {
+func (p *platform) Route(_ lambent.AccountID, name lambent.FunctionName, _ string, _ float64) (*lambent.Function, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if fn := p.fns[name]; fn != nil {
@@ -334,7 +334,7 @@ func TestAnUpdatedFunctionIsNotServedByOldContainers(t *testing.T) {
 	old := p.call(t, "f", "1")
 	fn := p.deploy("f", "count")
 	key := fn.Key()
-	p.pool.Retire(fn.Account, fn.Name, &key)
+	p.pool.Retire(fn.Account, fn.Name, fn.Version, &key)
 	if r := p.call(t, "f", "2"); string(r.Payload) != "1" || r.Start.Container == old.Start.Container {
 		t.Errorf("answer %s by %s", r.Payload, r.Start.Container)
 	}

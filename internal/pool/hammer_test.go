@@ -164,9 +164,9 @@ func (h *hammer) update() {
 		at.Store(&fn)
 		key := fn.Key()
 		if r.IntN(4) == 0 {
-			h.p.Retire(fn.Account, fn.Name, nil)
+			h.p.Retire(fn.Account, fn.Name, fn.Version, nil)
 		} else {
-			h.p.Retire(fn.Account, fn.Name, &key)
+			h.p.Retire(fn.Account, fn.Name, fn.Version, &key)
 		}
 		h.updates.Add(1)
 		time.Sleep(5 * time.Millisecond)

@@ -195,13 +195,14 @@ func (p *Pool) probeSpares(ctx context.Context, pl *place) {
 	}
 }
 
-// Retire stops what serves other than the current state of a function: current
-// is its key now, or nil when it is deleted. Running executions end first.
-func (p *Pool) Retire(account lambent.AccountID, name lambent.FunctionName, current *lambent.MatchKey) {
+// Retire stops what serves other than the current state of a version of a
+// function: current is its key now, or nil when it is deleted. "" are all
+// versions. Running executions end first.
+func (p *Pool) Retire(account lambent.AccountID, name lambent.FunctionName, version lambent.Version, current *lambent.MatchKey) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key, l := range p.lines {
-		if key.Account != account || key.Function != name || (current != nil && key == *current) {
+		if key.Account != account || key.Function != name || version != "" && key.Version != version || (current != nil && key == *current) {
 			continue
 		}
 		l.retired = true

@@ -38,7 +38,7 @@ func TestMissingCodeIsStoredByTheNextUpload(t *testing.T) {
 		t.Fatal(err)
 	}
 	f = open(t, node, nil)
-	if _, err := f.UpdateFunctionCode(t.Context(), account, "hello", "", nil, []byte("zip")); err != nil {
+	if _, err := f.UpdateFunctionCode(t.Context(), account, "hello", "", nil, []byte("zip"), lambent.Unpublished); err != nil {
 		t.Fatal(err)
 	}
 	f.wait()
@@ -64,7 +64,7 @@ func TestDamagedCodeIsStoredByTheNextUpload(t *testing.T) {
 	if got, err := f.code(fn.Code); err == nil {
 		t.Errorf("damaged code was handed out: %q", got)
 	}
-	if _, err := f.UpdateFunctionCode(t.Context(), account, "hello", "", nil, []byte("zip")); err != nil {
+	if _, err := f.UpdateFunctionCode(t.Context(), account, "hello", "", nil, []byte("zip"), lambent.Unpublished); err != nil {
 		t.Fatal(err)
 	}
 	f.wait()
@@ -88,7 +88,7 @@ func TestCodeIsSharedAndCounted(t *testing.T) {
 	if n := drop(); n != 0 {
 		t.Errorf("dropped %d", n)
 	}
-	if _, err := f.UpdateFunctionCode(t.Context(), account, "b", "", nil, []byte("same")); err != nil { // to what it has
+	if _, err := f.UpdateFunctionCode(t.Context(), account, "b", "", nil, []byte("same"), lambent.Unpublished); err != nil { // to what it has
 		t.Fatal(err)
 	}
 	f.wait()
@@ -121,7 +121,7 @@ func TestUnusedCodeIsDroppedInTheBackground(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	fn := must(r.CreateFunction(t.Context(), spec("hello"), []byte("zip")))(t)
+	fn := must(r.CreateFunction(t.Context(), spec("hello"), []byte("zip"), lambent.Unpublished))(t)
 	if err := r.DeleteFunction(t.Context(), account, "hello"); err != nil {
 		t.Fatal(err)
 	}

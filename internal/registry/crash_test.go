@@ -81,9 +81,9 @@ func changeUntilKilled(dir string) error {
 		case o.Code == "":
 			err = r.DeleteFunction(ctx, account, o.Name)
 		case exists:
-			_, err = r.UpdateFunctionCode(ctx, account, o.Name, "", func(fn *lambent.Function) { fn.Description = o.Note }, []byte(o.Code))
+			_, err = r.UpdateFunctionCode(ctx, account, o.Name, "", func(fn *lambent.Function) { fn.Description = o.Note }, []byte(o.Code), lambent.Unpublished)
 		default:
-			_, err = r.CreateFunction(ctx, s, []byte(o.Code))
+			_, err = r.CreateFunction(ctx, s, []byte(o.Code), lambent.Unpublished)
 		}
 		if err != nil {
 			return err

@@ -32,8 +32,9 @@ func changing(fn *lambent.Function) bool {
 // CreateFunction remembers a new function: spec's identity and configuration,
 // and the code in pkg, a zip that has been checked. The record comes back
 // Pending and settles in the background. KindExists where the account has a
-// function of that name.
-func (r *Registry) CreateFunction(ctx context.Context, spec *lambent.Function, pkg []byte) (*lambent.Function, error) {
+// function of that name. Where it is to be published at once, the record is the
+// version's, which settles likewise.
+func (r *Registry) CreateFunction(ctx context.Context, spec *lambent.Function, pkg []byte, publishing lambent.Publishing) (*lambent.Function, error) {
 	const op = "create function"
 	k := functionKey{spec.Account, spec.Name}
 	if err := r.requireAbsent(op, k); err != nil { // before the upload, and again when it counts
@@ -61,7 +62,7 @@ func (r *Registry) CreateFunction(ctx context.Context, spec *lambent.Function, p
 	defer mu.Unlock()
 	err = r.requireAbsent(op, k)
 	if err == nil {
-		err = r.dropObjects(ctx, k) // what a deletion before could not remove
+		err = errors.Join(r.dropObjects(ctx, k), r.dropVersions(ctx, op, k)) // what a deletion before could not remove
 	}
 	if err == nil {
 		err = r.write(ctx, stored{fn: fn}, nil)
@@ -71,6 +72,9 @@ func (r *Registry) CreateFunction(ctx context.Context, spec *lambent.Function, p
 		return nil, err
 	}
 	r.settleLater(fn)
+	if publishing == lambent.Published {
+		return r.publish(ctx, op, stored{fn: fn}, nil)
+	}
 	return fn, nil
 }
 
@@ -107,28 +111,29 @@ func (r *Registry) write(ctx context.Context, next stored, before *stored) error
 	}
 	if err != nil {
 		err = &lambent.Error{Op: "write function record", Resource: string(fn.Name), Kind: writeKind(err), Err: err}
-		return errors.Join(err, r.reconcile(ctx, recordKey(fn), functionKey{fn.Account, fn.Name}))
+		return errors.Join(err, r.reconcile(ctx, recordKey(fn), functionKey{fn.Account, fn.Name}, fn.Version))
 	}
 	r.put(next)
 	return nil
 }
 
-// reconcile remembers what is stored of a function after a write of it failed:
-// it may have taken place all the same, or another node may have been first.
+// reconcile remembers what is stored of a version after a write of it failed: it
+// may have taken place all the same, or another node may have been first.
 // The caller holds the function's lock.
-func (r *Registry) reconcile(ctx context.Context, key string, k functionKey) error {
+func (r *Registry) reconcile(ctx context.Context, key string, k functionKey, version lambent.Version) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reconcileLimit)
 	defer cancel()
-	r.mu.RLock()
-	known, ok := r.functions[k]
-	r.mu.RUnlock()
+	known, ok := r.recorded(k, version)
 	e, err := r.records.Get(ctx, key)
 	switch {
 	case err != nil && lambent.KindOf(err) == lambent.KindNotFound:
 		if ok {
-			r.remove(k)
+			r.remove(k, version)
 			r.code.releaseAll(known.fn)
-			return r.dropObjects(ctx, k)
+			if version != lambent.Latest {
+				return r.dropObjects(ctx, k, string(version))
+			}
+			return errors.Join(r.dropObjects(ctx, k), r.dropVersions(ctx, "write function record", k))
 		}
 		return nil
 	case err != nil:

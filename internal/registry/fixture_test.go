@@ -69,7 +69,7 @@ func open(t testing.TB, node *cluster.Node, prepare chan error) *fixture {
 	}
 	f.Registry = r
 	r.Subscribe(func(c Change) {
-		if c.After != nil && !changing(c.After) {
+		if c.After != nil && !changing(c.After) && c.Before != nil && changing(c.Before) {
 			f.settled <- c
 		}
 	})
@@ -94,7 +94,7 @@ func (f *fixture) wait() *lambent.Function {
 
 func (f *fixture) create(name lambent.FunctionName, pkg string) *lambent.Function {
 	f.t.Helper()
-	fn, err := f.CreateFunction(f.t.Context(), spec(name), []byte(pkg))
+	fn, err := f.CreateFunction(f.t.Context(), spec(name), []byte(pkg), lambent.Unpublished)
 	if err != nil {
 		f.t.Fatal(err)
 	}

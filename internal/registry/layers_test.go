@@ -64,7 +64,7 @@ func TestFunctionKeepsTheLayersThatAreDeleted(t *testing.T) {
 	v := f.publish("l", "layer")
 	s := spec("hello")
 	s.Layers = []lambent.Layer{used(v)}
-	if _, err := f.CreateFunction(t.Context(), s, []byte("zip")); err != nil {
+	if _, err := f.CreateFunction(t.Context(), s, []byte("zip"), lambent.Unpublished); err != nil {
 		t.Fatal(err)
 	}
 	f.wait()
@@ -107,14 +107,14 @@ func TestLayersAreCountedWithTheirFunctions(t *testing.T) {
 	v := f.publish("l", "layer")
 	s := spec("hello")
 	s.Layers = []lambent.Layer{used(v)}
-	if _, err := f.CreateFunction(t.Context(), s, []byte("zip")); err != nil {
+	if _, err := f.CreateFunction(t.Context(), s, []byte("zip"), lambent.Unpublished); err != nil {
 		t.Fatal(err)
 	}
 	f.wait()
-	if _, err := f.CreateFunction(t.Context(), s, []byte("zip")); lambent.KindOf(err) != lambent.KindExists { // gives back what it took
+	if _, err := f.CreateFunction(t.Context(), s, []byte("zip"), lambent.Unpublished); lambent.KindOf(err) != lambent.KindExists { // gives back what it took
 		t.Fatal(err)
 	}
-	if _, err := f.UpdateFunctionCode(t.Context(), account, "hello", "", nil, []byte("other")); err != nil {
+	if _, err := f.UpdateFunctionCode(t.Context(), account, "hello", "", nil, []byte("other"), lambent.Unpublished); err != nil {
 		t.Fatal(err)
 	}
 	f.wait()

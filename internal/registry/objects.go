@@ -9,6 +9,11 @@ import (
 // Objects are the tables of what is not a function. A new kind gets a struct, a
 // field here and a line in openTables.
 type Objects struct {
+	// Aliases are of functions; the name is the alias's.
+	Aliases *Table[Alias]
+	// numberings are of accounts, so that they outlive what they count: the parent
+	// is a function's name, and the name is empty.
+	numberings *Table[numbering]
 	// FunctionPolicies are of qualifiers, "" being the function's own: see
 	// EditFunctionPolicy.
 	FunctionPolicies *Table[policy.Attached]
@@ -23,6 +28,8 @@ type Objects struct {
 
 // openTables makes the tables; loadObjects fills them.
 func (r *Registry) openTables() {
+	r.Aliases = newTable[Alias](r, "alias", ofFunction) // first: who is of an alias asks for it
+	r.numberings = newTable[numbering](r, "numbering", ofAccount)
 	r.FunctionPolicies = newTable[policy.Attached](r, "function-policy", ofQualifier)
 	r.EventInvokeConfigs = newTable[EventInvokeConfig](r, "event-invoke", ofQualifier)
 	r.CodeSigningConfigs = newTable[CodeSigningConfig](r, "code-signing", ofAccount)

@@ -3,6 +3,8 @@ package registry
 import (
 	"context"
 
+	"github.com/google/uuid"
+
 	"lambent"
 	"lambent/internal/policy"
 )
@@ -67,13 +69,25 @@ func (r *Registry) RevisionOf(account lambent.AccountID, name lambent.FunctionNa
 	if err != nil {
 		return "", err
 	}
+	if alias := r.Aliases.Get(aliasKey(account, name, qualifier)); alias != nil {
+		return alias.Revision, nil
+	}
 	return fn.Revision, nil
 }
 
 // restamp gives a function, version or alias another revision, with nothing
 // else changed. The caller holds the function's lock.
 func (r *Registry) restamp(ctx context.Context, op string, key ObjectKey) error {
-	s, err := r.current(op, key.function())
+	if before := r.Aliases.stored(key); before.value != nil {
+		next := *before.value
+		next.Revision = uuid.NewString()
+		return r.Aliases.write(ctx, op, before, &next)
+	}
+	version := lambent.Latest
+	if key.Name != "" {
+		version = lambent.Version(key.Name)
+	}
+	s, err := r.currentVersion(op, key.function(), version)
 	if err != nil {
 		return err
 	}

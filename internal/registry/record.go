@@ -42,12 +42,13 @@ type record struct {
 	LoggingFormat string            `json:"logging_format,omitempty"`
 	LogGroup      string            `json:"log_group,omitempty"`
 
-	Code         string    `json:"code"`
-	CodeSize     int64     `json:"code_size"`
-	Unpacked     int64     `json:"unpacked,omitempty"`
-	Revision     string    `json:"revision"`
-	ConfigHash   string    `json:"config_hash"`
-	LastModified time.Time `json:"last_modified"`
+	Code          string    `json:"code"`
+	CodeSize      int64     `json:"code_size"`
+	Unpacked      int64     `json:"unpacked,omitempty"`
+	Revision      string    `json:"revision"`
+	PublishedFrom string    `json:"published_from,omitempty"`
+	ConfigHash    string    `json:"config_hash"`
+	LastModified  time.Time `json:"last_modified"`
 
 	State            string `json:"state"`
 	StateReason      string `json:"state_reason,omitempty"`
@@ -96,7 +97,7 @@ func encodeRecord(fn *lambent.Function, extra extras) ([]byte, error) {
 		TimeoutSecs: fn.TimeoutSecs, MemoryMB: fn.MemoryMB, EphemeralMB: fn.EphemeralMB, PackageType: fn.PackageType,
 		Architectures: fn.Architectures, Environment: fn.Environment, Tags: fn.Tags, Layers: recordLayers(fn.Layers),
 		TracingMode: fn.TracingMode, KMSKeyArn: fn.KMSKeyArn, LoggingFormat: fn.LoggingFormat, LogGroup: fn.LogGroup,
-		Code: string(fn.Code), CodeSize: fn.CodeSize, Unpacked: fn.Unpacked, Revision: fn.Revision, ConfigHash: fn.ConfigHash, LastModified: fn.LastModified,
+		Code: string(fn.Code), CodeSize: fn.CodeSize, Unpacked: fn.Unpacked, Revision: fn.Revision, PublishedFrom: fn.PublishedFrom, ConfigHash: fn.ConfigHash, LastModified: fn.LastModified,
 		State: fn.State, StateReason: fn.StateReason, StateReasonCode: fn.StateReasonCode,
 		UpdateStatus: fn.UpdateStatus, UpdateReason: fn.UpdateReason, UpdateReasonCode: fn.UpdateReasonCode,
 	})
@@ -139,7 +140,7 @@ func decodeRecord(key string, text []byte) (*lambent.Function, extras, error) {
 		TimeoutSecs: rec.TimeoutSecs, MemoryMB: rec.MemoryMB, EphemeralMB: rec.EphemeralMB, PackageType: rec.PackageType,
 		Architectures: rec.Architectures, Environment: rec.Environment, Tags: rec.Tags, Layers: layersOf(&rec),
 		TracingMode: rec.TracingMode, KMSKeyArn: rec.KMSKeyArn, LoggingFormat: rec.LoggingFormat, LogGroup: rec.LogGroup,
-		Code: lambent.CodeHash(rec.Code), CodeSize: rec.CodeSize, Unpacked: rec.Unpacked, Revision: rec.Revision, ConfigHash: rec.ConfigHash, LastModified: rec.LastModified,
+		Code: lambent.CodeHash(rec.Code), CodeSize: rec.CodeSize, Unpacked: rec.Unpacked, Revision: rec.Revision, PublishedFrom: rec.PublishedFrom, ConfigHash: rec.ConfigHash, LastModified: rec.LastModified,
 		State: rec.State, StateReason: rec.StateReason, StateReasonCode: rec.StateReasonCode,
 		UpdateStatus: rec.UpdateStatus, UpdateReason: rec.UpdateReason, UpdateReasonCode: rec.UpdateReasonCode,
 	}

@@ -84,7 +84,9 @@ type Registry struct {
 
 	mu sync.RWMutex
 	// +checklocks:mu
-	functions map[functionKey]stored
+	functions map[functionKey]stored // each one's $LATEST
+	// +checklocks:mu
+	versions map[functionKey][]stored // the published ones, oldest first
 	// +checklocks:mu
 	names map[lambent.AccountID][]lambent.FunctionName // sorted
 	// +checklocks:mu
@@ -154,27 +156,41 @@ func Open(ctx context.Context, node *cluster.Node, o Options) (*Registry, error)
 // load fills the memory with functions.
 func (r *Registry) load(ctx context.Context) (unsettled []*lambent.Function, err error) {
 	functions, names := map[functionKey]stored{}, map[lambent.AccountID][]lambent.FunctionName{}
+	versions := map[functionKey][]stored{}
 	err = r.records.All(ctx, func(e cluster.Entry) error {
 		fn, extra, err := decodeRecord(e.Key, e.Value)
 		if err != nil {
 			return err
 		}
-		functions[functionKey{fn.Account, fn.Name}] = stored{fn, e.Revision, extra}
-		names[fn.Account] = append(names[fn.Account], fn.Name)
-		r.code.countAll(fn)
-		if changing(fn) {
-			unsettled = append(unsettled, fn)
+		k, s := functionKey{fn.Account, fn.Name}, stored{fn, e.Revision, extra}
+		switch {
+		case fn.Version == lambent.Latest:
+			functions[k] = s
+			names[fn.Account] = append(names[fn.Account], fn.Name)
+		case number(fn.Version) > 0:
+			versions[k] = append(versions[k], s)
+		default:
+			return &lambent.Error{Op: "read function record", Resource: e.Key, Kind: lambent.KindInternal, Reason: "Unreadable", Err: fmt.Errorf("%q is no version", fn.Version)}
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
+	r.dropOrphanVersions(ctx, functions, versions)
+	for k, latest := range functions {
+		for _, s := range append(slices.Clip(versions[k]), latest) {
+			r.code.countAll(s.fn)
+			if changing(s.fn) {
+				unsettled = append(unsettled, s.fn)
+			}
+		}
+	}
 	for _, ofAccount := range names {
 		slices.Sort(ofAccount)
 	}
 	r.mu.Lock()
-	r.functions, r.names = functions, names
+	r.functions, r.names, r.versions = functions, names, versions
 	r.mu.Unlock()
 	return unsettled, nil
 }
@@ -210,19 +226,53 @@ func (r *Registry) Close() error {
 }
 
 // Function finds the version of a function that qualifier names: "" and
-// "$LATEST" are the only ones there are. KindNotFound where there is none. It
-// takes no lock anybody holds for long, and allocates nothing where it finds
-// one.
+// "$LATEST", a number, or an alias, of which it is the version it points to.
+// KindNotFound where there is none. It takes no lock anybody holds for long, and
+// allocates nothing where it finds one.
 func (r *Registry) Function(account lambent.AccountID, name lambent.FunctionName, qualifier string) (*lambent.Function, error) {
-	if qualifier == "" || qualifier == string(lambent.Latest) {
-		r.mu.RLock()
-		s, ok := r.functions[functionKey{account, name}]
-		r.mu.RUnlock()
-		if ok {
+	return r.Route(account, name, qualifier, 1)
+}
+
+// Route is Function for one call: an alias of two versions means one of them,
+// by roll, which is evenly distributed in [0, 1). 1 is the version it points to.
+func (r *Registry) Route(account lambent.AccountID, name lambent.FunctionName, qualifier string, roll float64) (*lambent.Function, error) {
+	k := functionKey{account, name}
+	version := lambent.Version(qualifier)
+	if version == "" {
+		version = lambent.Latest
+	}
+	if version == lambent.Latest || version.IsNumbered() {
+		if s, ok := r.reachable(k, version); ok {
 			return s.fn, nil
 		}
+		return nil, r.notFound("find function", account, name, qualifier)
 	}
-	return nil, r.notFound("find function", account, name, qualifier)
+	for {
+		alias := r.Aliases.Get(aliasKey(account, name, qualifier))
+		if alias == nil {
+			return nil, r.notFound("find function", account, name, qualifier)
+		}
+		if s, ok := r.reachable(k, alias.Choose(roll)); ok {
+			return s.fn, nil
+		}
+		if r.Aliases.Get(aliasKey(account, name, qualifier)) == alias { // else it was moved, and the version deleted
+			return nil, r.notFound("find function", account, name, qualifier)
+		}
+	}
+}
+
+// reachable finds the record of a version of a function that is there.
+func (r *Registry) reachable(k functionKey, version lambent.Version) (s stored, ok bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if s, ok = r.functions[k]; !ok || version == lambent.Latest {
+		return s, ok
+	}
+	at, ok := findVersion(r.versions[k], version)
+	if !ok {
+		return stored{}, false
+	}
+	return r.versions[k][at], true
 }
 
 // ListFunctions gives at most limit functions of an account, sorted by name, that
@@ -265,61 +315,97 @@ func (r *Registry) lockOf(k functionKey) *sync.Mutex {
 	return &r.writing[maphash.Comparable(r.seed, k)%uint64(len(r.writing))]
 }
 
-// current gives the record of a function for writing its successor.
-func (r *Registry) current(op string, k functionKey) (stored, error) {
+// recorded finds the record of a version, also where its function is gone and it
+// is still to be deleted.
+func (r *Registry) recorded(k functionKey, version lambent.Version) (s stored, ok bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if r.closed {
-		return stored{}, &lambent.Error{Op: op, Resource: string(k.name), Kind: lambent.KindUnavailable, Err: errClosed}
+	if version == lambent.Latest {
+		s, ok = r.functions[k]
+		return s, ok
 	}
-	s, ok := r.functions[k]
+	at, ok := findVersion(r.versions[k], version)
 	if !ok {
+		return stored{}, false
+	}
+	return r.versions[k][at], true
+}
+
+// current gives the record of a function for writing its successor.
+func (r *Registry) current(op string, k functionKey) (stored, error) {
+	return r.currentVersion(op, k, lambent.Latest)
+}
+
+// currentVersion is current for any version.
+func (r *Registry) currentVersion(op string, k functionKey, version lambent.Version) (stored, error) {
+	s, ok := r.recorded(k, version)
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	switch {
+	case r.closed:
+		return stored{}, &lambent.Error{Op: op, Resource: string(k.name), Kind: lambent.KindUnavailable, Err: errClosed}
+	case !ok && version == lambent.Latest:
 		return stored{}, r.notFound(op, k.account, k.name, "")
+	case !ok:
+		return stored{}, r.notFound(op, k.account, k.name, string(version))
 	}
 	return s, nil
 }
 
-// put makes s the record of its function and tells the subscribers. The caller
+// put makes s the record of its version and tells the subscribers. The caller
 // holds the function's lock, so they are told in the order of the changes.
 func (r *Registry) put(s stored) {
-	k := functionKey{s.fn.Account, s.fn.Name}
+	k, version := functionKey{s.fn.Account, s.fn.Name}, s.fn.Version
+	before, existed := r.recorded(k, version)
 	r.mu.Lock()
-	before, existed := r.functions[k]
-	r.functions[k] = s
-	if !existed {
+	if version != lambent.Latest {
+		r.putVersion(k, s)
+	} else {
+		r.functions[k] = s
+		if !existed {
+			names := r.names[k.account]
+			at, _ := slices.BinarySearch(names, k.name)
+			r.names[k.account] = slices.Insert(names, at, k.name)
+		}
+	}
+	subscribers := r.subscribers
+	r.mu.Unlock()
+	tell(subscribers, Change{k.account, k.name, version, before.fn, s.fn})
+}
+
+// remove forgets a version; the caller holds the function's lock.
+func (r *Registry) remove(k functionKey, version lambent.Version) {
+	before, _ := r.recorded(k, version)
+	r.mu.Lock()
+	if version != lambent.Latest {
+		r.removeVersion(k, version)
+	} else {
+		delete(r.functions, k)
 		names := r.names[k.account]
-		at, _ := slices.BinarySearch(names, k.name)
-		r.names[k.account] = slices.Insert(names, at, k.name)
+		if at, found := slices.BinarySearch(names, k.name); found {
+			r.names[k.account] = slices.Delete(names, at, at+1)
+		}
+		if len(r.names[k.account]) == 0 {
+			delete(r.names, k.account)
+		}
 	}
 	subscribers := r.subscribers
 	r.mu.Unlock()
-	tell(subscribers, Change{k.account, k.name, before.fn, s.fn})
+	tell(subscribers, Change{k.account, k.name, version, before.fn, nil})
 }
 
-// remove forgets a function; the caller holds its lock.
-func (r *Registry) remove(k functionKey) {
-	r.mu.Lock()
-	before := r.functions[k]
-	delete(r.functions, k)
-	names := r.names[k.account]
-	if at, found := slices.BinarySearch(names, k.name); found {
-		r.names[k.account] = slices.Delete(names, at, at+1)
-	}
-	if len(r.names[k.account]) == 0 {
-		delete(r.names, k.account)
-	}
-	subscribers := r.subscribers
-	r.mu.Unlock()
-	tell(subscribers, Change{k.account, k.name, before.fn, nil})
-}
-
-// Change is what became of one function.
+// Change is what became of one version of a function. A function is deleted with
+// its $LATEST; that of each of its published versions is told after.
 type Change struct {
 	Account lambent.AccountID
 	Name    lambent.FunctionName
-	Before  *lambent.Function // nil: it was created
+	Version lambent.Version
+	Before  *lambent.Function // nil: it was created, or published
 	After   *lambent.Function // nil: it was deleted
 }
+
+// FunctionDeleted tells whether the whole function is gone, not a version of it.
+func (c Change) FunctionDeleted() bool { return c.After == nil && c.Version == lambent.Latest }
 
 // Subscribe has changed called with every change from now on, those of one
 // function in their order, before the call that made it returns. It must not
@@ -351,10 +437,16 @@ func (r *Registry) Codes() map[lambent.CodeHash]bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	set := make(map[lambent.CodeHash]bool, len(r.functions))
-	for _, s := range r.functions {
-		set[s.fn.Code] = true
-		for _, l := range s.fn.Layers {
+	add := func(fn *lambent.Function) {
+		set[fn.Code] = true
+		for _, l := range fn.Layers {
 			set[l.Code] = true
+		}
+	}
+	for k, latest := range r.functions {
+		add(latest.fn)
+		for _, s := range r.versions[k] {
+			add(s.fn)
 		}
 	}
 	return set

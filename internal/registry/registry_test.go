@@ -21,7 +21,7 @@ func TestFunctionIsPendingAndThenActive(t *testing.T) {
 	seen := make(chan string, 2)
 	f.Subscribe(func(c Change) { seen <- c.After.State + " " + c.After.UpdateStatus })
 	asked := spec("hello")
-	fn, err := f.CreateFunction(t.Context(), asked, []byte("zip"))
+	fn, err := f.CreateFunction(t.Context(), asked, []byte("zip"), lambent.Unpublished)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +82,7 @@ func TestWhatIsNotThereIsNotFound(t *testing.T) {
 		_, err := f.Function(tc.account, tc.name, tc.qualifier)
 		wantError(t, err, lambent.KindNotFound, tc.message)
 	}
-	_, err := f.UpdateFunctionCode(t.Context(), account, "nope", "", nil, nil)
+	_, err := f.UpdateFunctionCode(t.Context(), account, "nope", "", nil, nil, lambent.Unpublished)
 	wantError(t, err, lambent.KindNotFound, arn+"nope")
 	_, err = f.UpdateFunctionConfiguration(t.Context(), account, "nope", "", func(*lambent.Function) error { return nil })
 	wantError(t, err, lambent.KindNotFound, arn+"nope")
@@ -96,11 +96,11 @@ func TestWhatIsNotThereIsNotFound(t *testing.T) {
 func TestNameIsTakenOncePerAccount(t *testing.T) {
 	f := open(t, openNode(t, t.TempDir()), nil)
 	f.created("hello", "zip")
-	_, err := f.CreateFunction(t.Context(), spec("hello"), []byte("other"))
+	_, err := f.CreateFunction(t.Context(), spec("hello"), []byte("other"), lambent.Unpublished)
 	wantError(t, err, lambent.KindExists, "Function already exist: hello")
 	theirs := spec("hello")
 	theirs.Account = other
-	if _, err := f.CreateFunction(t.Context(), theirs, []byte("zip")); err != nil {
+	if _, err := f.CreateFunction(t.Context(), theirs, []byte("zip"), lambent.Unpublished); err != nil {
 		t.Errorf("another account: %v", err)
 	}
 }
@@ -111,7 +111,7 @@ func TestChangeUnderWayRefusesAnother(t *testing.T) {
 	same := func(*lambent.Function) error { return nil }
 	f.create("hello", "zip")
 	for range 2 { // pending, and then updating
-		_, err := f.UpdateFunctionCode(t.Context(), account, "hello", "", nil, []byte("new"))
+		_, err := f.UpdateFunctionCode(t.Context(), account, "hello", "", nil, []byte("new"), lambent.Unpublished)
 		wantError(t, err, lambent.KindExists, busy)
 		_, err = f.UpdateFunctionConfiguration(t.Context(), account, "hello", "", same)
 		wantError(t, err, lambent.KindExists, busy)
@@ -131,7 +131,7 @@ func TestUpdateOfCodeMakesANewRecordAndDropsTheOldCodeInTime(t *testing.T) {
 	fn, err := f.UpdateFunctionCode(t.Context(), account, "hello", before.Revision, func(fn *lambent.Function) {
 		fn.Architectures[0] = "arm64"
 		fn.Name, fn.Account, fn.State = "evil", other, "Inactive"
-	}, []byte("newer"))
+	}, []byte("newer"), lambent.Unpublished)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,11 +195,11 @@ func TestRevisionOfTheCallerMustBeTheCurrentOne(t *testing.T) {
 	old := f.create("hello", "zip").Revision
 	current := f.wait().Revision
 	const message = "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id"
-	_, err := f.UpdateFunctionCode(t.Context(), account, "hello", old, nil, []byte("new"))
+	_, err := f.UpdateFunctionCode(t.Context(), account, "hello", old, nil, []byte("new"), lambent.Unpublished)
 	wantError(t, err, lambent.KindPrecondition, message)
 	_, err = f.UpdateFunctionConfiguration(t.Context(), account, "hello", old, func(*lambent.Function) error { t.Error("was asked"); return nil })
 	wantError(t, err, lambent.KindPrecondition, message)
-	if _, err = f.UpdateFunctionCode(t.Context(), account, "hello", current, nil, []byte("new")); err != nil {
+	if _, err = f.UpdateFunctionCode(t.Context(), account, "hello", current, nil, []byte("new"), lambent.Unpublished); err != nil {
 		t.Error(err)
 	}
 	f.wait()
@@ -213,14 +213,14 @@ func TestFunctionThatCannotBePreparedFailsAndCanBeMended(t *testing.T) {
 		t.Errorf("created %+v", fn)
 	}
 	f.prepare <- nil
-	if _, err := f.UpdateFunctionCode(t.Context(), account, "hello", "", nil, []byte("better")); err != nil {
+	if _, err := f.UpdateFunctionCode(t.Context(), account, "hello", "", nil, []byte("better"), lambent.Unpublished); err != nil {
 		t.Fatal(err)
 	}
 	if fn := f.wait(); fn.State != "Active" || fn.StateReasonCode != "" || fn.UpdateStatus != "Successful" {
 		t.Errorf("mended %+v", fn)
 	}
 	f.prepare <- fmt.Errorf("write /data/host: %w", errors.New("disk full"))
-	if _, err := f.UpdateFunctionCode(t.Context(), account, "hello", "", nil, []byte("worse")); err != nil {
+	if _, err := f.UpdateFunctionCode(t.Context(), account, "hello", "", nil, []byte("worse"), lambent.Unpublished); err != nil {
 		t.Fatal(err)
 	}
 	if fn := f.wait(); fn.State != "Active" || fn.UpdateStatus != "Failed" || fn.UpdateReasonCode != "InternalError" || strings.Contains(fn.UpdateReason, "/data") || fn.UpdateReason == "" {
@@ -303,7 +303,7 @@ func TestEverythingIsThereAfterARestart(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.CreateFunction(t.Context(), spec("late"), nil); lambent.KindOf(err) != lambent.KindUnavailable {
+	if _, err := f.CreateFunction(t.Context(), spec("late"), nil, lambent.Unpublished); lambent.KindOf(err) != lambent.KindUnavailable {
 		t.Errorf("after Close: %v", err)
 	}
 	if err := node.Close(); err != nil {
@@ -349,9 +349,9 @@ func TestManyAtOnceLeaveMemoryAndDiskAlike(t *testing.T) {
 				var err error
 				switch (i + j) % 4 {
 				case 0, 1:
-					_, err = f.CreateFunction(ctx, spec(name), pkg)
+					_, err = f.CreateFunction(ctx, spec(name), pkg, lambent.Unpublished)
 				case 2:
-					_, err = f.UpdateFunctionCode(ctx, account, name, "", nil, pkg)
+					_, err = f.UpdateFunctionCode(ctx, account, name, "", nil, pkg, lambent.Unpublished)
 				case 3:
 					err = f.DeleteFunction(ctx, account, name)
 				}
@@ -394,14 +394,14 @@ func TestRecordAnotherNodeWroteIsTakenOver(t *testing.T) {
 	node := openNode(t, t.TempDir())
 	f, second := open(t, node, nil), open(t, node, nil) // two that do not tell each other
 	f.created("hello", "zip")
-	_, err := second.CreateFunction(t.Context(), spec("hello"), []byte("theirs"))
+	_, err := second.CreateFunction(t.Context(), spec("hello"), []byte("theirs"), lambent.Unpublished)
 	if lambent.KindOf(err) != lambent.KindUnavailable {
 		t.Errorf("create of what is there: %v", err)
 	}
 	if fn := must(second.Function(account, "hello", ""))(t); fn.Code != hashOf([]byte("zip")) {
 		t.Errorf("the second has %+v", fn)
 	}
-	if _, err := second.UpdateFunctionCode(t.Context(), account, "hello", "", nil, []byte("newer")); err != nil {
+	if _, err := second.UpdateFunctionCode(t.Context(), account, "hello", "", nil, []byte("newer"), lambent.Unpublished); err != nil {
 		t.Fatal(err)
 	}
 	for second.wait().Code != hashOf([]byte("newer")) {
@@ -416,7 +416,7 @@ func TestRecordAnotherNodeWroteIsTakenOver(t *testing.T) {
 	if err := second.DeleteFunction(t.Context(), account, "hello"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.UpdateFunctionCode(t.Context(), account, "hello", "", nil, []byte("x")); lambent.KindOf(err) != lambent.KindUnavailable {
+	if _, err := f.UpdateFunctionCode(t.Context(), account, "hello", "", nil, []byte("x"), lambent.Unpublished); lambent.KindOf(err) != lambent.KindUnavailable {
 		t.Errorf("update of what is gone: %v", err)
 	}
 	if _, err := f.Function(account, "hello", ""); lambent.KindOf(err) != lambent.KindNotFound {
@@ -436,7 +436,7 @@ func TestStoppedNodeIsToldAndNothingIsRemembered(t *testing.T) {
 	if err := node.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_, err := f.CreateFunction(t.Context(), spec("new"), []byte("zip"))
+	_, err := f.CreateFunction(t.Context(), spec("new"), []byte("zip"), lambent.Unpublished)
 	if lambent.KindOf(err) != lambent.KindUnavailable {
 		t.Errorf("create: %v", err)
 	}
@@ -455,7 +455,7 @@ func TestCancelledCallerDoesNotTearAWrite(t *testing.T) {
 	f := open(t, openNode(t, t.TempDir()), nil)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := f.CreateFunction(ctx, spec("hello"), []byte("zip")); err != nil {
+	if _, err := f.CreateFunction(ctx, spec("hello"), []byte("zip"), lambent.Unpublished); err != nil {
 		t.Errorf("create: %v", err)
 	}
 	if fn := f.wait(); fn.State != "Active" {

@@ -54,7 +54,7 @@ func (r *Registry) settle(prepared *lambent.Function, failure error) error {
 	mu := r.lockOf(k)
 	mu.Lock()
 	defer mu.Unlock()
-	s, err := r.current("settle function", k)
+	s, err := r.currentVersion("settle function", k, prepared.Version)
 	if err != nil || !changing(s.fn) || !sameChange(s.fn, prepared) {
 		return nil // deleted, or closed; a new function of the name settles by itself
 	}

@@ -132,7 +132,7 @@ func TestWhatADeletionLeftIsNotFoundByTheNextOfTheName(t *testing.T) {
 		t.Errorf("after a restart there is %+v", got)
 	}
 	// Within one life: the function is gone, its object is still known.
-	f.Registry.remove(functionKey{account, "hello"})
+	f.Registry.remove(functionKey{account, "hello"}, lambent.Latest)
 	f.created("hello", "zip")
 	if got := f.EventInvokeConfigs.Get(invokeKey("hello", "")); got != nil {
 		t.Errorf("the next function has %+v", got)
@@ -354,7 +354,10 @@ func writeObjectsUntilKilled(dir string) error {
 		if old := r.EventInvokeConfigs.Get(key); old != nil {
 			o.Code = old.OnFailure
 		}
-		do := func() error { _, err := r.CreateFunction(ctx, spec(o.Name), []byte("zip")); return err }
+		do := func() error {
+			_, err := r.CreateFunction(ctx, spec(o.Name), []byte("zip"), lambent.Unpublished)
+			return err
+		}
 		if exists {
 			switch rand.IntN(4) {
 			case 0:

@@ -10,12 +10,13 @@ import (
 // UpdateFunctionCode gives a function another package, a zip that has been
 // checked. change may alter what goes with the code (the architectures) on a
 // copy of the record; nil alters nothing. revision is the one the caller
-// believes to be current, "" for any.
+// believes to be current, "" for any. Where the change is to be published at
+// once, the record that comes back is the version's.
 //
 // Errors: KindNotFound, KindPrecondition for another revision, KindExists while
 // a change is under way.
 func (r *Registry) UpdateFunctionCode(ctx context.Context, account lambent.AccountID, name lambent.FunctionName, revision string,
-	change func(*lambent.Function), pkg []byte) (*lambent.Function, error) {
+	change func(*lambent.Function), pkg []byte, publishing lambent.Publishing) (*lambent.Function, error) {
 	const op = "update function code"
 	k := functionKey{account, name}
 	if _, err := r.requireChangeable(op, k, revision); err != nil { // before the upload, and again when it counts
@@ -27,7 +28,10 @@ func (r *Registry) UpdateFunctionCode(ctx context.Context, account lambent.Accou
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", op, name, err)
 	}
-	fn, old, err := r.update(ctx, op, k, revision, func(fn *lambent.Function) error {
+	mu := r.lockOf(k)
+	mu.Lock()
+	defer mu.Unlock()
+	next, old, err := r.update(ctx, op, k, revision, func(fn *lambent.Function) error {
 		if change != nil {
 			change(fn)
 		}
@@ -39,7 +43,10 @@ func (r *Registry) UpdateFunctionCode(ctx context.Context, account lambent.Accou
 		return nil, err
 	}
 	r.code.release(old.Code)
-	return fn, nil
+	if publishing == lambent.Published {
+		return r.publish(ctx, op, next, nil)
+	}
+	return next.fn, nil
 }
 
 // UpdateFunctionConfiguration has change alter a copy of the record, whose
@@ -49,42 +56,45 @@ func (r *Registry) UpdateFunctionConfiguration(ctx context.Context, account lamb
 	change func(*lambent.Function) error) (*lambent.Function, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeLimit)
 	defer cancel()
-	fn, _, err := r.update(ctx, "update function configuration", functionKey{account, name}, revision, func(fn *lambent.Function) error {
+	k := functionKey{account, name}
+	mu := r.lockOf(k)
+	mu.Lock()
+	defer mu.Unlock()
+	next, _, err := r.update(ctx, "update function configuration", k, revision, func(fn *lambent.Function) error {
 		code, size, unpacked := fn.Code, fn.CodeSize, fn.Unpacked
 		err := change(fn)
 		fn.Code, fn.CodeSize, fn.Unpacked = code, size, unpacked
 		return err
 	})
-	return fn, err
+	return next.fn, err
 }
 
-// update makes and stores the successor of a record, and has it settle.
-func (r *Registry) update(ctx context.Context, op string, k functionKey, revision string, change func(*lambent.Function) error) (fn, old *lambent.Function, err error) {
-	mu := r.lockOf(k)
-	mu.Lock()
-	defer mu.Unlock()
+// update makes and stores the successor of a record, and has it settle. The
+// caller holds the function's lock.
+func (r *Registry) update(ctx context.Context, op string, k functionKey, revision string, change func(*lambent.Function) error) (next stored, old *lambent.Function, err error) {
 	before, err := r.requireChangeable(op, k, revision)
 	if err != nil {
-		return nil, nil, err
+		return stored{}, nil, err
 	}
-	fn = clone(before.fn)
+	fn := clone(before.fn)
 	if err := change(fn); err != nil {
-		return nil, nil, err
+		return stored{}, nil, err
 	}
 	fn.Account, fn.Name, fn.Version = before.fn.Account, before.fn.Name, before.fn.Version
 	fn.State, fn.StateReason, fn.StateReasonCode = before.fn.State, before.fn.StateReason, before.fn.StateReasonCode
 	fn.UpdateStatus, fn.UpdateReason, fn.UpdateReasonCode = updateInProgress, reasonCreating, codeCreating
 	fn.LastModified = r.opts.Now().UTC()
 	if err := r.retainLayers(op, fn.Layers); err != nil {
-		return nil, nil, err
+		return stored{}, nil, err
 	}
-	if err := r.write(ctx, stored{fn: fn, extra: before.extra}, &before); err != nil {
+	next = stored{fn: fn, extra: before.extra}
+	if err := r.write(ctx, next, &before); err != nil {
 		r.code.releaseLayers(fn.Layers)
-		return nil, nil, err
+		return stored{}, nil, err
 	}
 	r.code.releaseLayers(before.fn.Layers)
 	r.settleLater(fn)
-	return fn, before.fn, nil
+	return next, before.fn, nil
 }
 
 // requireChangeable gives the record of a function that may be changed now, by
@@ -95,8 +105,7 @@ func (r *Registry) requireChangeable(op string, k functionKey, revision string) 
 	case err != nil:
 		return stored{}, err
 	case revision != "" && revision != s.fn.Revision:
-		return stored{}, &lambent.Error{Op: op, Resource: string(k.name), Kind: lambent.KindPrecondition,
-			Message: "The Revision Id provided does not match the latest Revision Id. Call the GetFunction/GetAlias API to retrieve the latest Revision Id"}
+		return stored{}, otherRevision(op, string(k.name))
 	case changing(s.fn):
 		return stored{}, &lambent.Error{Op: op, Resource: string(k.name), Kind: lambent.KindExists,
 			Message: "The operation cannot be performed at this time. An update is in progress for resource: " + r.arn(k.account, k.name, "")}
