@@ -19,8 +19,14 @@ type aliasConfiguration struct {
 }
 
 type routingConfig struct {
-	AdditionalVersionWeights map[string]float64
+	AdditionalVersionWeights map[string]double
 }
+
+// double is a number in JSON as AWS writes it.
+type double float64
+
+// MarshalJSON writes 1.0 for 1.
+func (d double) MarshalJSON() ([]byte, error) { return []byte(javaDouble(float64(d))), nil }
 
 // alias renders an alias.
 func (a *API) alias(ref lambent.FunctionRef, name string, alias *registry.Alias) aliasConfiguration {
@@ -32,7 +38,7 @@ func (a *API) alias(ref lambent.FunctionRef, name string, alias *registry.Alias)
 		RevisionID:      alias.Revision,
 	}
 	if alias.Additional != "" {
-		out.RoutingConfig = &routingConfig{AdditionalVersionWeights: map[string]float64{string(alias.Additional): alias.Weight}}
+		out.RoutingConfig = &routingConfig{AdditionalVersionWeights: map[string]double{string(alias.Additional): double(alias.Weight)}}
 	}
 	return out
 }
