@@ -38,5 +38,6 @@ func remarks() map[string]string {
 		"CreateFunction": "no VPC, no dead-letter queue, no SnapStart, no file systems, no tracing: what is asked for and cannot be had is refused",
 		"AddPermission":  "a principal is not looked up: a user or role of its ARN need not exist",
 		"Invoke":         "types RequestResponse and DryRun",
+		"PublishVersion": "no PublishTo",
 	}
 }
