@@ -260,6 +260,11 @@ func (c *Container) look(now time.Time) (busy bool) {
 	default:
 		return false
 	}
+	select {
+	case <-c.session.Done(): // it has failed, and is being stopped: there is nothing left to hold
+		return false
+	default:
+	}
 	busy = true
 	if c.state == lambent.ContainerBusy && !now.Before(c.deadline) {
 		c.timedOut = true
