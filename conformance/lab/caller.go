@@ -49,10 +49,16 @@ func (s *Server) Caller(tb testing.TB, account string) *Caller {
 // CallerBy is Caller by an access key of the account.
 func (s *Server) CallerBy(tb testing.TB, account, key, secret string) *Caller {
 	tb.Helper()
+	return s.CallerWith(tb, account, aws.Credentials{AccessKeyID: key, SecretAccessKey: secret})
+}
+
+// CallerWith is Caller with credentials of any kind.
+func (s *Server) CallerWith(tb testing.TB, account string, who aws.Credentials) *Caller {
+	tb.Helper()
 	cfg, err := config.LoadDefaultConfig(tb.Context(),
 		config.WithRegion(Region),
 		config.WithBaseEndpoint(s.URL),
-		config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(key, secret, "")),
+		config.WithCredentialsProvider(credentials.NewStaticCredentialsProvider(who.AccessKeyID, who.SecretAccessKey, who.SessionToken)),
 		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
 	)
 	if err != nil {

@@ -4,8 +4,10 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -39,6 +41,8 @@ func handle(ctx context.Context, e event) (any, error) {
 		return nil, nil
 	case "calls":
 		return calls, nil
+	case "credentials":
+		return askCredentials(ctx)
 	case "env":
 		env := map[string]string{}
 		for _, pair := range os.Environ() {
@@ -88,3 +92,20 @@ func describe(ctx context.Context) (any, error) {
 }
 
 func main() { lambda.Start(handle) }
+
+// askCredentials asks for the function's credentials as AWS's SDKs do.
+func askCredentials(ctx context.Context) (any, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI"), nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", os.Getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN"))
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	var out map[string]string
+	err = json.NewDecoder(resp.Body).Decode(&out)
+	return out, err
+}

@@ -23,7 +23,7 @@ const call = async (event, more) => {
 };
 
 const create = {
-  FunctionName, Runtime, Handler, Role: 'arn:aws:iam::123456789012:role/js', Code: { ZipFile }, Timeout: 10,
+  FunctionName, Runtime, Handler, Role: process.env.ROLE ?? 'arn:aws:iam::123456789012:role/js', Code: { ZipFile }, Timeout: 10,
   Environment: { Variables: { COLOUR: 'blue' } },
 };
 const created = await client.send(new CreateFunctionCommand(create));
