@@ -140,6 +140,46 @@ func TestSecurityAnotherAccountCallsAFunctionOnlyByItsPolicy(t *testing.T) {
 	wantCode(t, err, "AccessDeniedException", denied("lambda:InvokeFunction"))
 }
 
+func TestAnAliasOpensItselfAndNotItsFunction(t *testing.T) {
+	t.Parallel()
+	c, stranger := newCaller(t), newCaller(t)
+	c.Create(t, lab.Function{Name: "f", Runtime: types.RuntimeNodejs22x, Handler: "index.handler",
+		Zip: lab.File("index.js", `exports.handler = async (event, context) => context.invokedFunctionArn`)})
+	c.AwaitActive(t, "f")
+	if _, err := c.PublishVersion(t.Context(), &lambda.PublishVersionInput{FunctionName: aws.String("f")}); err != nil {
+		t.Fatal(err)
+	}
+	alias, err := c.CreateAlias(t.Context(), &lambda.CreateAliasInput{FunctionName: aws.String("f"), Name: aws.String("live"), FunctionVersion: aws.String("1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := &lambda.AddPermissionInput{FunctionName: aws.String("f"), Qualifier: aws.String("live"), StatementId: aws.String("s"), Action: aws.String("lambda:InvokeFunction"),
+		Principal: &stranger.Account, RevisionId: alias.RevisionId}
+	if _, err := c.AddPermission(t.Context(), q); err != nil {
+		t.Fatal(err)
+	}
+	_, err = c.AddPermission(t.Context(), &lambda.AddPermissionInput{FunctionName: aws.String("f"), Qualifier: aws.String("nope"), StatementId: aws.String("s"), Action: aws.String("lambda:InvokeFunction"), Principal: aws.String("*")})
+	wantError[*types.ResourceNotFoundException](t, err, "ResourceNotFoundException", "Cannot find alias arn: "+c.ARN("f")+":nope")
+	_, err = c.AddPermission(t.Context(), &lambda.AddPermissionInput{FunctionName: aws.String("f"), Qualifier: aws.String("7"), StatementId: aws.String("s"), Action: aws.String("lambda:InvokeFunction"), Principal: aws.String("*")})
+	wantError[*types.ResourceNotFoundException](t, err, "ResourceNotFoundException", "Function not found: "+c.ARN("f")+":7")
+	after, err := c.GetAlias(t.Context(), &lambda.GetAliasInput{FunctionName: aws.String("f"), Name: aws.String("live")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy, err := c.GetPolicy(t.Context(), &lambda.GetPolicyInput{FunctionName: aws.String("f"), Qualifier: aws.String("live")})
+	if err != nil || aws.ToString(policy.RevisionId) != aws.ToString(after.RevisionId) || aws.ToString(after.RevisionId) == aws.ToString(alias.RevisionId) {
+		t.Errorf("%v: the alias was of revision %s and is of %s, its policy of %s", err, aws.ToString(alias.RevisionId), aws.ToString(after.RevisionId), aws.ToString(policy.RevisionId))
+	}
+	if got, _ := lab.Do[string](t, stranger, c.ARN("f")+":live", nil); got != c.ARN("f")+":live" {
+		t.Errorf("by the alias it runs as %s", got)
+	}
+	for _, qualifier := range []string{"", ":1", ":$LATEST"} {
+		_, err := stranger.Call(t.Context(), c.ARN("f")+qualifier, nil)
+		wantCode(t, err, "AccessDeniedException", "User: arn:aws:iam::"+stranger.Account+":root is not authorized to perform: lambda:InvokeFunction on resource: "+
+			c.ARN("f")+qualifier+" because no resource-based policy allows the lambda:InvokeFunction action")
+	}
+}
+
 // lambentCommand runs a command of the binary with the credentials in environment, and
 // gives what it prints.
 func lambentCommand(t *testing.T, s *lab.Server, environment []string, args ...string) string {

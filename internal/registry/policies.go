@@ -65,12 +65,16 @@ func (r *Registry) EditFunctionPolicy(ctx context.Context, account lambent.Accou
 // RevisionOf is the RevisionId of a function, version or alias; KindNotFound
 // where there is none.
 func (r *Registry) RevisionOf(account lambent.AccountID, name lambent.FunctionName, qualifier string) (string, error) {
+	if version := lambent.Version(qualifier); version != "" && version != lambent.Latest && !version.IsNumbered() {
+		alias, err := r.Alias(account, name, qualifier)
+		if err != nil {
+			return "", err
+		}
+		return alias.Revision, nil
+	}
 	fn, err := r.Function(account, name, qualifier)
 	if err != nil {
 		return "", err
-	}
-	if alias := r.Aliases.Get(aliasKey(account, name, qualifier)); alias != nil {
-		return alias.Revision, nil
 	}
 	return fn.Revision, nil
 }

@@ -94,3 +94,43 @@ func TestAPermissionWhileAFunctionIsPreparedDoesNotKeepItFromSettling(t *testing
 		t.Error("its policy is gone")
 	}
 }
+
+func TestVersionsAndAliasesHavePoliciesOfTheirOwn(t *testing.T) {
+	f := aliased(t)
+	must(f.CreateAlias(t.Context(), account, "hello", "live", Alias{Version: "1"}))(t)
+	wantError(t, f.grant("hello", "nope", "a"), lambent.KindNotFound, "Cannot find alias arn: "+f.arn(account, "hello", "nope"))
+	revisions := func() map[string]string {
+		all := map[string]string{}
+		for _, q := range []string{"", "1", "2", "live"} {
+			all[q] = must(f.RevisionOf(account, "hello", q))(t)
+		}
+		return all
+	}
+	for _, q := range []string{"1", "live"} {
+		before := revisions()
+		if err := f.grant("hello", q, "of"+q); err != nil {
+			t.Fatal(err)
+		}
+		for other, revision := range revisions() {
+			if (revision != before[other]) != (other == q) {
+				t.Errorf("a permission on %q: the revision of %q was %s and is %s", q, other, before[other], revision)
+			}
+		}
+	}
+	if a := must(f.Alias(account, "hello", "live"))(t); a.Version != "1" {
+		t.Errorf("the alias became %+v", a)
+	}
+	again := open(t, f.node, nil)
+	for q, want := range map[string]int{"": 0, "1": 1, "2": 0, "live": 1} {
+		if n := sids(again.FunctionPolicy(account, "hello", q)); n != want {
+			t.Errorf("%q has %d statements, want %d", q, n, want)
+		}
+	}
+	if err := again.DeleteAlias(t.Context(), account, "hello", "live"); err != nil {
+		t.Fatal(err)
+	}
+	must(again.CreateAlias(t.Context(), account, "hello", "live", Alias{Version: "2"}))(t)
+	if again.FunctionPolicy(account, "hello", "live") != nil {
+		t.Error("the next alias of the name has the policy of the one before")
+	}
+}
