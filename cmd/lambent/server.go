@@ -170,7 +170,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 
 	calls := invoke.New(invoke.Options{Functions: functions, Workers: workers, Region: cfg.Region, Log: log,
 		Recorder: obs.Recorder{Metrics: metrics, Executions: executions}})
-	door, err := api.New(api.Options{Authenticate: authenticate(cfg, who), Functions: functions, Policies: functions, Invoker: calls, Hosts: cfg.Names(), BodyBudget: bodyBudget(hostinfo.System{}), Region: cfg.Region, Architecture: config.Arch(), Log: log,
+	door, err := api.New(api.Options{Authenticate: authenticate(cfg, who), Functions: functions, Objects: &functions.Objects, Policies: functions, Invoker: calls, Hosts: cfg.Names(), BodyBudget: bodyBudget(hostinfo.System{}), Region: cfg.Region, Architecture: config.Arch(), Log: log,
 		Layers:       functions,
 		CheckPackage: func(zip []byte) (int64, error) { m, err := bundle.Inspect(zip); return m.Size, err }})
 	if err != nil {

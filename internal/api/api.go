@@ -11,10 +11,12 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"sync"
 	"time"
 
 	"lambent"
 	"lambent/internal/policy"
+	"lambent/internal/registry"
 )
 
 // Functions is what the API needs of whoever remembers functions. Every record
@@ -38,6 +40,11 @@ type Functions interface {
 	// Function finds the version that qualifier means; "" is $LATEST, an alias the
 	// version it points to.
 	Function(account lambent.AccountID, name lambent.FunctionName, qualifier string) (*lambent.Function, error)
+	// Usage tells how many functions an account has, and the bytes of their code.
+	Usage(account lambent.AccountID) (functions int, codeBytes int64)
+	// TagFunction has change alter a copy of a function's tags and stores it, which
+	// is no update of the function.
+	TagFunction(ctx context.Context, account lambent.AccountID, name lambent.FunctionName, change func(map[string]string) error) error
 	// ListFunctions returns at most max functions by name, those after the
 	// given name, and the name to go on after, "" at the end.
 	ListFunctions(account lambent.AccountID, after lambent.FunctionName, max int) ([]*lambent.Function, lambent.FunctionName)
@@ -55,6 +62,7 @@ type Invoker interface {
 type Options struct {
 	Functions Functions
 	Policies  Policies
+	Objects   *registry.Objects // what is not a function, of the same memory
 	Invoker   Invoker
 	Layers    Layers // nil: there are none
 	// CheckPackage refuses a package that must not be run, and tells how many bytes
@@ -76,6 +84,9 @@ type Options struct {
 	// 0: 1 GiB. A quarter of it is one account's, or what the largest request
 	// needs if that is more. A request over it is throttled.
 	BodyBudget int64
+
+	Limits      Limits      // of each account
+	Provisioner Provisioner // nil: nothing is provisioned, and what is asked for stays in progress
 
 	Now func() time.Time // nil: time.Now
 	Log *slog.Logger     // nil: discards
@@ -103,6 +114,7 @@ const operatorPrefix = "/_lambent/"
 type API struct {
 	functions    Functions
 	policies     Policies
+	objects      *registry.Objects
 	invoker      Invoker
 	layers       Layers
 	checkPackage func([]byte) (int64, error)
@@ -113,6 +125,12 @@ type API struct {
 	log          *slog.Logger
 
 	anybody *policy.Document // allows everything to everybody
+
+	limits      Limits
+	provisioner Provisioner
+	reserving   sync.Mutex // held while what is left of an account's concurrency is changed
+	mappings    sync.Mutex // held while event source mappings are made or changed
+	signing     sync.Mutex // held while a code signing config is given to a function, or deleted
 
 	guard    *guard // nil where callers prove who they are
 	shapes   *shapes
@@ -129,15 +147,18 @@ type API struct {
 	endStreams context.CancelFunc
 }
 
-// New makes an API. It refuses options without Functions, Policies, Invoker
-// or CheckPackage, since each of them would fail only at the first request.
+// New makes an API. It refuses options without Functions, Objects, Policies,
+// Invoker or CheckPackage, since each of them would fail only at the first request.
 func New(opts Options) (*API, error) {
-	if opts.Functions == nil || opts.Policies == nil || opts.Invoker == nil || opts.CheckPackage == nil {
-		return nil, errors.New("make the API: Functions, Policies, Invoker and CheckPackage must all be given")
+	if opts.Functions == nil || opts.Objects == nil || opts.Policies == nil || opts.Invoker == nil || opts.CheckPackage == nil {
+		return nil, errors.New("make the API: Functions, Objects, Policies, Invoker and CheckPackage must all be given")
 	}
 	a := &API{
 		functions:    opts.Functions,
 		policies:     opts.Policies,
+		objects:      opts.Objects,
+		limits:       opts.Limits,
+		provisioner:  opts.Provisioner,
 		invoker:      opts.Invoker,
 		layers:       opts.Layers,
 		checkPackage: opts.CheckPackage,
@@ -159,6 +180,9 @@ func New(opts Options) (*API, error) {
 	if a.authenticate == nil {
 		a.authenticate = AuthenticateOpen
 		a.guard = newGuard(opts.Hosts)
+	}
+	if a.limits.Concurrency == 0 {
+		a.limits.Concurrency = 1000
 	}
 	if a.region == "" {
 		a.region = "us-east-1"

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"lambent"
+	"lambent/internal/registry"
 )
 
 // The two benchmarks below are to be read as one ratio: a call of Invoke
@@ -16,7 +17,7 @@ import (
 // echoes. What sandboxes cost is in neither.
 
 func BenchmarkInvokeOverHTTP(b *testing.B) {
-	a, err := New(Options{Functions: newFakeFunctions(), Policies: &fakePolicies{}, Invoker: echoInvoker{}, CheckPackage: checkZip})
+	a, err := New(Options{Functions: newFakeFunctions(), Objects: &registry.Objects{}, Policies: &fakePolicies{}, Invoker: echoInvoker{}, CheckPackage: checkZip})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -36,7 +37,7 @@ func BenchmarkBareEchoOverHTTP(b *testing.B) {
 
 // BenchmarkInvokeAlone is the door without HTTP.
 func BenchmarkInvokeAlone(b *testing.B) {
-	a, err := New(Options{Functions: newFakeFunctions(), Policies: &fakePolicies{}, Invoker: echoInvoker{}, CheckPackage: checkZip})
+	a, err := New(Options{Functions: newFakeFunctions(), Objects: &registry.Objects{}, Policies: &fakePolicies{}, Invoker: echoInvoker{}, CheckPackage: checkZip})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -1,9 +1,12 @@
 package api
 
 import (
+	"context"
+	"errors"
 	"net/http"
 
 	"lambent"
+	"lambent/internal/registry"
 )
 
 type createFunctionRequest struct {
@@ -88,8 +91,6 @@ func (q *createFunctionRequest) acceptable(a *API, operation string) error {
 		return invalid(operation, "This build of lambent runs functions of the package type Zip only, not Image.")
 	case q.Runtime == nil || q.Handler == nil:
 		return invalid(operation, "Runtime and Handler are mandatory parameters for functions created with deployment packages.")
-	case nonEmpty(q.CodeSigningConfigArn):
-		return unsupportedField(operation, "CodeSigningConfigArn")
 	case q.TenancyConfig != nil:
 		return unsupportedField(operation, "TenancyConfig")
 	case q.PublishTo != nil:
@@ -155,7 +156,7 @@ func (a *API) createFunction(c *call) error {
 	if len(layers) > 0 {
 		spec.Layers = layers
 	}
-	f, err := a.functions.CreateFunction(c.r.Context(), spec, pkg.bytes, publishing(q.Publish))
+	f, err := a.createSigned(c, spec, pkg.bytes, publishing(q.Publish), text(q.CodeSigningConfigArn))
 	if err != nil {
 		return err
 	}
@@ -183,4 +184,32 @@ func (a *API) spec(ref lambent.FunctionRef, q *createFunctionRequest) *lambent.F
 		f.Tags = plainMap(q.Tags)
 	}
 	return f
+}
+
+// createSigned creates a function with a code signing configuration, "" for
+// none: with both, or not at all.
+func (a *API) createSigned(c *call, spec *lambent.Function, pkg []byte, publishing lambent.Publishing, config string) (*lambent.Function, error) {
+	const operation = "CreateFunction"
+	ctx := c.r.Context()
+	if config == "" {
+		return a.functions.CreateFunction(ctx, spec, pkg, publishing)
+	}
+	a.signing.Lock()
+	defer a.signing.Unlock()
+	o, err := a.signingConfig(c, operation, config)
+	if err != nil {
+		return nil, err
+	}
+	if err := admitCode(operation, o); err != nil {
+		return nil, err
+	}
+	f, err := a.functions.CreateFunction(ctx, spec, pkg, publishing)
+	if err != nil {
+		return nil, err
+	}
+	key := registry.ObjectKey{Account: f.Account, Parent: string(f.Name)}
+	if err := a.editSettings(c, operation, key, func(s *registry.FunctionSettings) { s.CodeSigningConfig = config }); err != nil {
+		return nil, errors.Join(err, a.functions.DeleteFunction(context.WithoutCancel(ctx), f.Account, f.Name))
+	}
+	return f, nil
 }

@@ -23,6 +23,7 @@ const (
 	bodyTypedCapital                  // {"Type":"User","Message":…}
 	bodyPlain                         // {"message":…}
 	bodyService                       // {"Type":"Service","message":…}
+	bodyCapital                       // {"Message":…}
 	bodyReason                        // {"Reason":…,"Type":"User","message":…}
 )
 
@@ -51,6 +52,10 @@ var exceptions = [...]exception{
 	lambent.KindMediaType:       {http.StatusUnsupportedMediaType, "UnsupportedMediaTypeException", bodyTyped},
 }
 
+// reasonNoCodeSigningConfig picks the body that ResourceNotFoundException has
+// from the operations on code signing configs.
+const reasonNoCodeSigningConfig = "NoCodeSigningConfig"
+
 // named are the exceptions that a Reason picks within its Kind.
 var named = map[string]exception{
 	"SerializationException":        {http.StatusBadRequest, "SerializationException", bodyPlain},
@@ -59,6 +64,10 @@ var named = map[string]exception{
 	"PolicyLengthExceededException": {http.StatusBadRequest, "PolicyLengthExceededException", bodyTyped},
 	"CodeStorageExceededException":  {http.StatusBadRequest, "CodeStorageExceededException", bodyTyped},
 	registry.ReasonAliasOfLatest:    {http.StatusBadRequest, "InvalidParameterValueException", bodyPlain},
+	"CodeSigningConfigNotFoundException":            {http.StatusNotFound, "CodeSigningConfigNotFoundException", bodyTypedCapital},
+	reasonNoCodeSigningConfig:                       {http.StatusNotFound, "ResourceNotFoundException", bodyCapital},
+	"ProvisionedConcurrencyConfigNotFoundException": {http.StatusNotFound, "ProvisionedConcurrencyConfigNotFoundException", bodyTyped},
+	"CodeVerificationFailedException":               {http.StatusBadRequest, "CodeVerificationFailedException", bodyTyped},
 
 	sigv4.MissingAuthenticationToken: {http.StatusForbidden, sigv4.MissingAuthenticationToken, bodyPlain},
 	sigv4.IncompleteSignature:        {http.StatusForbidden, sigv4.IncompleteSignature, bodyPlain},
@@ -135,6 +144,8 @@ func (a *API) writeError(w http.ResponseWriter, r *http.Request, operation strin
 		body.Type = "User"
 	case bodyTypedCapital:
 		body.Type, body.Message, body.CapitalMessage = "User", nil, &message
+	case bodyCapital:
+		body.Message, body.CapitalMessage = nil, &message
 	case bodyService:
 		body.Type = "Service"
 	case bodyReason:

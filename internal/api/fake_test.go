@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -19,7 +20,9 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/internal/cluster"
 	"lambent/internal/policy"
+	"lambent/internal/registry"
 )
 
 const testRole = "arn:aws:iam::123456789012:role/r"
@@ -108,6 +111,26 @@ func (f *fakeFunctions) UpdateFunctionCode(_ context.Context, account lambent.Ac
 
 func (f *fakeFunctions) UpdateFunctionConfiguration(_ context.Context, account lambent.AccountID, name lambent.FunctionName, revision string, change func(*lambent.Function) error) (*lambent.Function, error) {
 	return f.update(account, name, revision, change)
+}
+
+func (f *fakeFunctions) TagFunction(_ context.Context, account lambent.AccountID, name lambent.FunctionName, change func(map[string]string) error) error {
+	_, err := f.update(account, name, "", func(fn *lambent.Function) error {
+		fn.Tags = maps.Clone(fn.Tags)
+		return change(fn.Tags)
+	})
+	return err
+}
+
+func (f *fakeFunctions) Usage(account lambent.AccountID) (functions int, codeBytes int64) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, fn := range f.byName {
+		if fn.Account == account {
+			functions++
+			codeBytes += fn.CodeSize
+		}
+	}
+	return functions, codeBytes
 }
 
 func (f *fakeFunctions) DeleteFunction(_ context.Context, account lambent.AccountID, name lambent.FunctionName) error {
@@ -204,7 +227,7 @@ func newDoor(t testing.TB, adjust ...func(*Options)) *door {
 	t.Helper()
 	d := &door{functions: newFakeFunctions(), layers: newFakeLayers(), invoker: &fakeInvoker{}}
 	d.policies = &fakePolicies{functions: d.functions, attached: map[string]*policy.Attached{}}
-	opts := Options{Functions: d.functions, Policies: d.policies, Layers: d.layers, Invoker: d.invoker, CheckPackage: checkZip,
+	opts := Options{Functions: d.functions, Objects: &registry.Objects{}, Policies: d.policies, Layers: d.layers, Invoker: d.invoker, CheckPackage: checkZip,
 		Hosts: []string{"example.com"}, // what httptest's requests are for
 		Now:   func() time.Time { return time.Date(2026, 11, 21, 3, 0, 0, 0, time.UTC) }}
 	for _, f := range adjust {
@@ -216,6 +239,25 @@ func newDoor(t testing.TB, adjust ...func(*Options)) *door {
 	}
 	d.API = a
 	return d
+}
+
+// openRegistry opens a memory of its own for a test.
+func openRegistry(t testing.TB) *registry.Registry {
+	t.Helper()
+	node := cluster.New(cluster.Options{Dir: t.TempDir(), Sync: cluster.SyncSometime})
+	if err := node.Open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	r, err := registry.Open(t.Context(), node, registry.Options{Region: "us-east-1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(r.Close(), node.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return r
 }
 
 func checkZip(pkg []byte) (unpacked int64, err error) {

@@ -31,7 +31,7 @@ func FuzzAnyRequest(f *testing.F) {
 			f.Add(uint8(i), "222222222222:function:f", "", `{"StatementId":"s","Action":"lambda:InvokeFunction","Principal":"s3.amazonaws.com","SourceArn":"arn:aws:s3:::${"}`, "")
 		}
 	}
-	d := newDoor(f) // one for all: patterns are slow to compile
+	d := newDoor(f, func(o *Options) { o.Objects = &openRegistry(f).Objects }) // one for all: patterns are slow to compile
 	f.Fuzz(func(t *testing.T, which uint8, name, query, body, header string) {
 		op := operations[int(which)%len(operations)]
 		path := strings.ReplaceAll(op.path, "{}", name)

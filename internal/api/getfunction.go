@@ -9,7 +9,8 @@ import (
 type getFunctionAnswer struct {
 	Configuration functionConfiguration
 	Code          codeLocation
-	Tags          map[string]string `json:",omitempty"`
+	Tags          map[string]string  `json:",omitempty"`
+	Concurrency   *concurrencyAnswer `json:",omitempty"`
 }
 
 type codeLocation struct{ RepositoryType, Location string }
@@ -29,6 +30,9 @@ func (a *API) getFunction(c *call) error {
 		if latest, err := a.functions.Function(f.Account, f.Name, ""); err == nil {
 			answer.Tags = latest.Tags
 		}
+	}
+	if s := a.settingsOf(lambent.FunctionRef{Account: f.Account, Name: f.Name}); s.ReservedConcurrency != nil {
+		answer.Concurrency = &concurrencyAnswer{s.ReservedConcurrency}
 	}
 	return c.reply(http.StatusOK, answer)
 }

@@ -26,6 +26,62 @@ func handlers() map[string]handler {
 		"AddPermission":               (*API).addPermission,
 		"GetPolicy":                   (*API).getPolicy,
 		"RemovePermission":            (*API).removePermission,
+
+		"TagResource":               (*API).tagResource,
+		"UntagResource":             (*API).untagResource,
+		"ListTags":                  (*API).listTags,
+		"PutFunctionConcurrency":    (*API).putFunctionConcurrency,
+		"GetFunctionConcurrency":    (*API).getFunctionConcurrency,
+		"DeleteFunctionConcurrency": (*API).deleteFunctionConcurrency,
+		"GetAccountSettings":        (*API).getAccountSettings,
+
+		"PutProvisionedConcurrencyConfig":    (*API).putProvisionedConcurrencyConfig,
+		"GetProvisionedConcurrencyConfig":    (*API).getProvisionedConcurrencyConfig,
+		"ListProvisionedConcurrencyConfigs":  (*API).listProvisionedConcurrencyConfigs,
+		"DeleteProvisionedConcurrencyConfig": (*API).deleteProvisionedConcurrencyConfig,
+
+		"PutFunctionEventInvokeConfig":    (*API).putFunctionEventInvokeConfig,
+		"UpdateFunctionEventInvokeConfig": (*API).updateFunctionEventInvokeConfig,
+		"GetFunctionEventInvokeConfig":    (*API).getFunctionEventInvokeConfig,
+		"ListFunctionEventInvokeConfigs":  (*API).listFunctionEventInvokeConfigs,
+		"DeleteFunctionEventInvokeConfig": (*API).deleteFunctionEventInvokeConfig,
+
+		"PutRuntimeManagementConfig": (*API).putRuntimeManagementConfig,
+		"GetRuntimeManagementConfig": (*API).getRuntimeManagementConfig,
+		"PutFunctionRecursionConfig": (*API).putFunctionRecursionConfig,
+		"GetFunctionRecursionConfig": (*API).getFunctionRecursionConfig,
+		"PutFunctionScalingConfig":   (*API).putFunctionScalingConfig,
+		"GetFunctionScalingConfig":   (*API).getFunctionScalingConfig,
+
+		"CreateFunctionUrlConfig": (*API).createFunctionURLConfig,
+		"GetFunctionUrlConfig":    (*API).getFunctionURLConfig,
+		"UpdateFunctionUrlConfig": (*API).updateFunctionURLConfig,
+		"ListFunctionUrlConfigs":  (*API).listFunctionURLConfigs,
+		"DeleteFunctionUrlConfig": (*API).deleteFunctionURLConfig,
+
+		"CreateCodeSigningConfig":          (*API).createCodeSigningConfig,
+		"GetCodeSigningConfig":             (*API).getCodeSigningConfig,
+		"UpdateCodeSigningConfig":          (*API).updateCodeSigningConfig,
+		"ListCodeSigningConfigs":           (*API).listCodeSigningConfigs,
+		"DeleteCodeSigningConfig":          (*API).deleteCodeSigningConfig,
+		"ListFunctionsByCodeSigningConfig": (*API).listFunctionsByCodeSigningConfig,
+
+		"PutFunctionCodeSigningConfig":    (*API).putFunctionCodeSigningConfig,
+		"GetFunctionCodeSigningConfig":    (*API).getFunctionCodeSigningConfig,
+		"DeleteFunctionCodeSigningConfig": (*API).deleteFunctionCodeSigningConfig,
+
+		"CreateEventSourceMapping": (*API).createEventSourceMapping,
+		"GetEventSourceMapping":    (*API).getEventSourceMapping,
+		"UpdateEventSourceMapping": (*API).updateEventSourceMapping,
+		"ListEventSourceMappings":  (*API).listEventSourceMappings,
+		"DeleteEventSourceMapping": (*API).deleteEventSourceMapping,
+
+		"CreateCapacityProvider":                 (*API).createCapacityProvider,
+		"GetCapacityProvider":                    (*API).getCapacityProvider,
+		"UpdateCapacityProvider":                 (*API).updateCapacityProvider,
+		"ListCapacityProviders":                  (*API).listCapacityProviders,
+		"DeleteCapacityProvider":                 (*API).deleteCapacityProvider,
+		"ListFunctionVersionsByCapacityProvider": (*API).listFunctionVersionsByCapacityProvider,
 	}
 	maps.Copy(all, layerHandlers())
 	return all

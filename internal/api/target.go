@@ -90,9 +90,17 @@ func (a *API) denied(caller Caller, operation string, ref lambent.FunctionRef) e
 	if operation == "Invoke" {
 		action = "lambda:InvokeFunction"
 	}
-	return &lambent.Error{Op: operation, Resource: string(ref.Name), Kind: lambent.KindDenied,
-		Message: fmt.Sprintf("User: %s is not authorized to perform: %s on resource: %s because no resource-based policy allows the %s action",
-			caller.Principal.ARN, action, lambent.FunctionARN(a.region, ref.Account, ref.Name, ref.Qualifier), action)}
+	return deniedAction(caller, action, lambent.FunctionARN(a.region, ref.Account, ref.Name, ref.Qualifier))
+}
+
+// deniedARN is denied for what is not a function.
+func (a *API) deniedARN(caller Caller, operation, arn string) error {
+	return deniedAction(caller, "lambda:"+operation, arn)
+}
+
+func deniedAction(caller Caller, action, arn string) error {
+	return &lambent.Error{Op: action, Resource: arn, Kind: lambent.KindDenied,
+		Message: fmt.Sprintf("User: %s is not authorized to perform: %s on resource: %s because no resource-based policy allows the %s action", caller.Principal.ARN, action, arn, action)}
 }
 
 // invalid is an InvalidParameterValueException.

@@ -69,6 +69,9 @@ func (a *API) updateFunctionCode(c *call) error {
 	if err := a.checkArchitectures(operation, q.Architectures); err != nil {
 		return err
 	}
+	if err := a.admitCodeOf(operation, ref); err != nil {
+		return err
+	}
 	pkg, err := a.zip(operation, &q.codeSource)
 	if err != nil {
 		return err

@@ -97,9 +97,14 @@ func (r *Registry) requireAbsent(op string, k functionKey) error {
 // A write that failed may have taken place all the same; then what is stored is
 // read back and remembered.
 func (r *Registry) write(ctx context.Context, next stored, before *stored) error {
+	next.fn.Revision = uuid.NewString()
+	next.fn.ConfigHash = next.fn.HashConfig()
+	return r.store(ctx, next, before)
+}
+
+// store is write without the stamp: the revision stays.
+func (r *Registry) store(ctx context.Context, next stored, before *stored) error {
 	fn := next.fn
-	fn.Revision = uuid.NewString()
-	fn.ConfigHash = fn.HashConfig()
 	text, err := encodeRecord(fn, next.extra)
 	if err != nil {
 		return &lambent.Error{Op: "write function record", Resource: string(fn.Name), Err: err}

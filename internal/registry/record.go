@@ -2,6 +2,7 @@ package registry
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -173,11 +174,19 @@ func unmarshal[T any](text []byte, rec *T) (extras, error) {
 
 // fieldsOf lists the names the JSON of a struct may have.
 func fieldsOf[T any]() (names []string) {
-	t := reflect.TypeFor[T]()
-	for i := range t.NumField() {
-		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-		names = append(names, name)
+	var list func(t reflect.Type)
+	list = func(t reflect.Type) {
+		for i := range t.NumField() {
+			f := t.Field(i)
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if f.Anonymous && name == "" {
+				list(f.Type)
+				continue
+			}
+			names = append(names, cmp.Or(name, f.Name))
+		}
 	}
+	list(reflect.TypeFor[T]())
 	return names
 }
 

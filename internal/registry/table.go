@@ -55,7 +55,7 @@ const (
 // An object that was handed out is never changed: whoever wants another makes a
 // new T, which may share what the old one refers to. All methods may be called
 // from several goroutines at once; those that read take no lock that is held
-// for long.
+// for long. A nil Table is empty, and cannot be written to.
 type Table[T any] struct {
 	r     *Registry
 	kind  string
@@ -104,6 +104,9 @@ func newTable[T any](r *Registry, kind string, s scope) *Table[T] {
 
 // Get finds an object; nil where there is none. It allocates nothing.
 func (t *Table[T]) Get(key ObjectKey) *T {
+	if t == nil {
+		return nil
+	}
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if o := t.byKey[key]; o != nil {
@@ -123,6 +126,9 @@ type Object[T any] struct {
 // says that another would have followed. keep leaves out what it returns false
 // for, and nil nothing; it must not block.
 func (t *Table[T]) List(account lambent.AccountID, parent string, after ObjectKey, limit int, keep func(Object[T]) bool) (found []Object[T], more bool) {
+	if t == nil {
+		return nil, false
+	}
 	from := ObjectKey{Account: account, Parent: parent}
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -168,6 +174,9 @@ func (t *Table[T]) find(key ObjectKey) (at int, found bool) {
 // Where the table is of functions or qualifiers, a function, version or alias
 // that is not there is KindNotFound. op is what errors say was tried.
 func (t *Table[T]) Edit(ctx context.Context, op string, key ObjectKey, change func(old *T) (*T, error)) (*T, error) {
+	if t == nil {
+		return nil, &lambent.Error{Op: op, Resource: key.Name, Kind: lambent.KindUnavailable, Err: errors.New("there is no table to write to")}
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeLimit)
 	defer cancel()
 	mu := t.r.lockOf(key.function())
@@ -367,9 +376,18 @@ func (t *Table[T]) load(e cluster.Entry, key ObjectKey) error {
 
 func (t *Table[T]) loaded() {
 	t.mu.Lock()
-	defer t.mu.Unlock()
 	slices.SortFunc(t.sorted, func(a, b *object[T]) int { return a.key.compare(b.key) })
+	sorted, subscribers := t.sorted, t.subscribers
+	t.mu.Unlock()
+	for _, o := range sorted { // there is no writer yet
+		for _, changed := range subscribers {
+			changed(ObjectChange[T]{Key: o.key, After: o.value})
+		}
+	}
 }
+
+// noLimit is for lists of everything.
+const noLimit = int(^uint(0) >> 1)
 
 // drop deletes the objects of a function or, where qualifiers are given and the
 // table is of qualifiers, those of the qualifiers. The caller holds the
@@ -378,8 +396,7 @@ func (t *Table[T]) drop(ctx context.Context, k functionKey, qualifiers []string)
 	if t.scope == ofAccount || t.scope == ofFunction && len(qualifiers) > 0 {
 		return nil
 	}
-	const all = int(^uint(0) >> 1)
-	found, _ := t.List(k.account, string(k.name), ObjectKey{}, all, func(o Object[T]) bool {
+	found, _ := t.List(k.account, string(k.name), ObjectKey{}, noLimit, func(o Object[T]) bool {
 		return len(qualifiers) == 0 || slices.Contains(qualifiers, o.Key.Name)
 	})
 	for _, o := range found {

@@ -1,0 +1,146 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+
+	"lambent"
+	"lambent/internal/registry"
+)
+
+// minUnreserved is how much of an account's concurrency cannot be reserved, so
+// that functions without a reservation go on (developer guide, "Reserved
+// concurrency").
+const minUnreserved = 100
+
+type concurrencyAnswer struct {
+	ReservedConcurrentExecutions *int `json:",omitempty"`
+}
+
+// putFunctionConcurrency does PutFunctionConcurrency.
+func (a *API) putFunctionConcurrency(c *call) error {
+	const operation = "PutFunctionConcurrency"
+	var q struct {
+		FunctionName                 string
+		ReservedConcurrentExecutions int
+	}
+	if err := a.input(c, operation, &q); err != nil {
+		return err
+	}
+	ref, _, err := a.unqualified(c, operation, q.FunctionName)
+	if err != nil {
+		return err
+	}
+	a.reserving.Lock() // what is left is one number for all functions of an account
+	defer a.reserving.Unlock()
+	provisioned := 0
+	all, _ := a.objects.Provisioned.List(ref.Account, string(ref.Name), registry.ObjectKey{}, noBound, nil)
+	for _, o := range all {
+		provisioned += o.Value.Requested
+	}
+	if q.ReservedConcurrentExecutions < provisioned {
+		return invalid(operation, fmt.Sprintf("ReservedConcurrentExecutions %d should not be lower than function's total provisioned concurrency [%d].", q.ReservedConcurrentExecutions, provisioned))
+	}
+	key := settingsKey(ref)
+	_, unreserved := a.objects.Concurrency(ref.Account, string(ref.Name), a.limits.Concurrency)
+	if old := a.objects.Settings.Get(key); old != nil && old.ReservedConcurrency != nil {
+		unreserved += *old.ReservedConcurrency
+	} else {
+		unreserved += provisioned // which is a part of what is reserved from now on
+	}
+	if unreserved-q.ReservedConcurrentExecutions < a.limits.unreservable() {
+		return invalid(operation, fmt.Sprintf("Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [%d].", a.limits.unreservable()))
+	}
+	err = a.editSettings(c, operation, key, func(s *registry.FunctionSettings) { s.ReservedConcurrency = &q.ReservedConcurrentExecutions })
+	if err != nil {
+		return err
+	}
+	return c.reply(http.StatusOK, concurrencyAnswer{&q.ReservedConcurrentExecutions})
+}
+
+// getFunctionConcurrency does GetFunctionConcurrency.
+func (a *API) getFunctionConcurrency(c *call) error {
+	const operation = "GetFunctionConcurrency"
+	var q struct{ FunctionName string }
+	if err := a.input(c, operation, &q); err != nil {
+		return err
+	}
+	ref, _, err := a.unqualified(c, operation, q.FunctionName)
+	if err != nil {
+		return err
+	}
+	return c.reply(http.StatusOK, concurrencyAnswer{a.settingsOf(ref).ReservedConcurrency})
+}
+
+// deleteFunctionConcurrency does DeleteFunctionConcurrency.
+func (a *API) deleteFunctionConcurrency(c *call) error {
+	const operation = "DeleteFunctionConcurrency"
+	var q struct{ FunctionName string }
+	if err := a.input(c, operation, &q); err != nil {
+		return err
+	}
+	ref, _, err := a.unqualified(c, operation, q.FunctionName)
+	if err != nil {
+		return err
+	}
+	return c.done(a.editSettings(c, operation, settingsKey(ref), func(s *registry.FunctionSettings) { s.ReservedConcurrency = nil }))
+}
+
+// settingsOf gives the settings of a function, the zero value where there are
+// none.
+func (a *API) settingsOf(ref lambent.FunctionRef) registry.FunctionSettings {
+	return deref(a.objects.Settings.Get(settingsKey(ref)))
+}
+
+// editSettings changes the settings of a function.
+func (a *API) editSettings(c *call, operation string, key registry.ObjectKey, change func(*registry.FunctionSettings)) error {
+	_, err := a.objects.Settings.Edit(c.r.Context(), operation, key, func(old *registry.FunctionSettings) (*registry.FunctionSettings, error) {
+		next := deref(old)
+		change(&next)
+		if next == (registry.FunctionSettings{}) {
+			return nil, nil
+		}
+		return &next, nil
+	})
+	return err
+}
+
+// Limits bound what an account may do.
+type Limits struct {
+	Concurrency int // simultaneous executions of an account; 0: AWS's 1,000
+}
+
+// unreservable is how much of the concurrency must stay unreserved: AWS's 100,
+// or a tenth where the whole is less than 1,000.
+func (l Limits) unreservable() int { return min(minUnreserved, l.Concurrency/10) }
+
+type accountSettingsAnswer struct {
+	AccountLimit accountLimit
+	AccountUsage accountUsage
+}
+
+type accountLimit struct {
+	TotalCodeSize, CodeSizeUnzipped, CodeSizeZipped      int64
+	ConcurrentExecutions, UnreservedConcurrentExecutions int
+}
+
+type accountUsage struct{ TotalCodeSize, FunctionCount int64 }
+
+// maxCodeStorage is AWS's bound for all packages of an account, which lambent
+// does not hold anybody to: the disk is the operator's.
+const maxCodeStorage = 75 << 30
+
+// getAccountSettings does GetAccountSettings.
+func (a *API) getAccountSettings(c *call) error {
+	const operation = "GetAccountSettings"
+	if err := a.input(c, operation, &struct{}{}); err != nil {
+		return err
+	}
+	_, unreserved := a.objects.Concurrency(c.caller.Account, "", a.limits.Concurrency)
+	functions, size := a.functions.Usage(c.caller.Account)
+	return c.reply(http.StatusOK, accountSettingsAnswer{
+		AccountLimit: accountLimit{TotalCodeSize: maxCodeStorage, CodeSizeUnzipped: lambent.MaxUnzipped, CodeSizeZipped: lambent.MaxZipped,
+			ConcurrentExecutions: a.limits.Concurrency, UnreservedConcurrentExecutions: unreserved},
+		AccountUsage: accountUsage{TotalCodeSize: size, FunctionCount: int64(functions)},
+	})
+}

@@ -1,0 +1,194 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+
+	"lambent"
+	"lambent/internal/registry"
+)
+
+// Provisioner knows what became of provisioned concurrency. Safe for concurrent
+// use.
+type Provisioner interface {
+	// Provisioned tells how many containers are initialised for the version or
+	// alias of a function, how many of them are ready to take a call, and why
+	// there are not as many as were asked for, where there is a reason to give up
+	// on.
+	Provisioned(account lambent.AccountID, name lambent.FunctionName, qualifier string) (allocated, available int, failure string)
+}
+
+type provisionedAnswer struct {
+	FunctionArn                              string `json:",omitempty"` // of lists
+	RequestedProvisionedConcurrentExecutions int
+	AvailableProvisionedConcurrentExecutions int
+	AllocatedProvisionedConcurrentExecutions int
+	Status                                   string
+	StatusReason                             string `json:",omitempty"`
+	LastModified                             string
+}
+
+// provisionedState renders how far a configuration has come.
+func (a *API) provisionedState(key registry.ObjectKey, p *registry.Provisioned) provisionedAnswer {
+	out := provisionedAnswer{RequestedProvisionedConcurrentExecutions: p.Requested, Status: "IN_PROGRESS", LastModified: dated(p.LastModified)}
+	if a.provisioner == nil {
+		return out
+	}
+	allocated, available, failure := a.provisioner.Provisioned(key.Account, lambent.FunctionName(key.Parent), key.Name)
+	out.AllocatedProvisionedConcurrentExecutions, out.AvailableProvisionedConcurrentExecutions = min(allocated, p.Requested), min(available, p.Requested)
+	switch {
+	case allocated >= p.Requested:
+		out.Status = "READY"
+	case failure != "":
+		out.Status, out.StatusReason = "FAILED", "FUNCTION_ERROR_INIT_FAILURE: "+failure
+	}
+	return out
+}
+
+// provisionable finds the version or alias that provisioned concurrency is for;
+// latest is what is said of $LATEST.
+func (a *API) provisionable(c *call, operation, name, qualifier, latest string) (lambent.FunctionRef, *lambent.Function, error) {
+	ref, f, err := a.functionOf(c, operation, name, &qualifier)
+	if lambent.Version(qualifier) == lambent.Latest {
+		return ref, nil, invalid(operation, latest)
+	}
+	if err != nil && !lambent.Version(qualifier).IsNumbered() {
+		err = withMessage(err, "Cannot find alias arn: "+lambent.FunctionARN(a.region, ref.Account, ref.Name, qualifier))
+	}
+	return ref, f, err
+}
+
+const notUnpublished = "The function resource provided must be an alias or a published version."
+
+// putProvisionedConcurrencyConfig does PutProvisionedConcurrencyConfig.
+func (a *API) putProvisionedConcurrencyConfig(c *call) error {
+	const operation = "PutProvisionedConcurrencyConfig"
+	var q struct {
+		FunctionName, Qualifier         string
+		ProvisionedConcurrentExecutions int
+	}
+	if err := a.input(c, operation, &q); err != nil {
+		return err
+	}
+	ref, f, err := a.provisionable(c, operation, q.FunctionName, q.Qualifier, "Provisioned Concurrency Configs cannot be applied to unpublished function versions.")
+	if err != nil {
+		return err
+	}
+	a.reserving.Lock()
+	defer a.reserving.Unlock()
+	key := qualifiedKey(ref)
+	if err := a.checkProvisioned(operation, key, f, q.ProvisionedConcurrentExecutions); err != nil {
+		return err
+	}
+	p, err := a.objects.Provisioned.Edit(c.r.Context(), operation, key, func(*registry.Provisioned) (*registry.Provisioned, error) {
+		return &registry.Provisioned{Requested: q.ProvisionedConcurrentExecutions, LastModified: a.now()}, nil
+	})
+	if err != nil {
+		return err
+	}
+	out := a.provisionedState(key, p)
+	out.Status, out.StatusReason = "IN_PROGRESS", "" // whatever there is already: AWS answers so
+	return c.reply(http.StatusAccepted, out)
+}
+
+// checkProvisioned refuses more than the function, or its account, can have,
+// and a version that is provisioned for already by another name.
+func (a *API) checkProvisioned(operation string, key registry.ObjectKey, f *lambent.Function, requested int) error {
+	others, before, conflict := 0, 0, ""
+	all, _ := a.objects.Provisioned.List(key.Account, key.Parent, registry.ObjectKey{}, noBound, nil)
+	for _, o := range all {
+		if o.Key == key {
+			before = o.Value.Requested
+			continue
+		}
+		others += o.Value.Requested
+		same, err := a.functions.Function(key.Account, f.Name, o.Key.Name)
+		switch {
+		case err != nil || same.Version != f.Version:
+		case key.Name == string(f.Version):
+			conflict = "Version is pointed by a Provisioned Concurrency alias"
+		case o.Key.Name == string(f.Version):
+			conflict = "Alias can't be used for Provisioned Concurrency configuration on an already Provisioned version"
+		}
+	}
+	reserved, unreserved := a.objects.Concurrency(key.Account, key.Parent, a.limits.Concurrency)
+	switch {
+	case reserved != nil && *reserved < others+requested:
+		return invalid(operation, "Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function")
+	case requested > a.limits.Concurrency:
+		return invalid(operation, fmt.Sprintf("Specified ConcurrentExecutions for function is greater than account's unreserved concurrency [%d].", a.limits.Concurrency))
+	case reserved == nil && unreserved+before-requested < a.limits.unreservable():
+		return invalid(operation, fmt.Sprintf("Specified ConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [%d].", a.limits.unreservable()))
+	case conflict != "":
+		return &lambent.Error{Op: operation, Resource: key.Name, Kind: lambent.KindExists, Message: conflict}
+	}
+	return nil
+}
+
+// getProvisionedConcurrencyConfig does GetProvisionedConcurrencyConfig.
+func (a *API) getProvisionedConcurrencyConfig(c *call) error {
+	const operation = "GetProvisionedConcurrencyConfig"
+	var q struct{ FunctionName, Qualifier string }
+	if err := a.input(c, operation, &q); err != nil {
+		return err
+	}
+	ref, _, err := a.provisionable(c, operation, q.FunctionName, q.Qualifier, notUnpublished)
+	if err != nil {
+		return err
+	}
+	key := qualifiedKey(ref)
+	p := a.objects.Provisioned.Get(key)
+	if p == nil {
+		return &lambent.Error{Op: operation, Resource: q.Qualifier, Kind: lambent.KindNotFound, Reason: "ProvisionedConcurrencyConfigNotFoundException",
+			Message: "No Provisioned Concurrency Config found for this function"}
+	}
+	return c.reply(http.StatusOK, a.provisionedState(key, p))
+}
+
+// deleteProvisionedConcurrencyConfig does DeleteProvisionedConcurrencyConfig.
+func (a *API) deleteProvisionedConcurrencyConfig(c *call) error {
+	const operation = "DeleteProvisionedConcurrencyConfig"
+	var q struct{ FunctionName, Qualifier string }
+	if err := a.input(c, operation, &q); err != nil {
+		return err
+	}
+	ref, _, err := a.provisionable(c, operation, q.FunctionName, q.Qualifier, notUnpublished)
+	if err != nil {
+		return err
+	}
+	_, err = a.objects.Provisioned.Edit(c.r.Context(), operation, qualifiedKey(ref), func(*registry.Provisioned) (*registry.Provisioned, error) { return nil, nil })
+	return c.done(err)
+}
+
+type listProvisionedAnswer struct {
+	ProvisionedConcurrencyConfigs []provisionedAnswer
+	NextMarker                    *string `json:",omitempty"`
+}
+
+// listProvisionedConcurrencyConfigs does ListProvisionedConcurrencyConfigs.
+func (a *API) listProvisionedConcurrencyConfigs(c *call) error {
+	const operation = "ListProvisionedConcurrencyConfigs"
+	var q struct {
+		FunctionName string
+		Marker       *string
+		MaxItems     *int
+	}
+	if err := a.input(c, operation, &q); err != nil {
+		return err
+	}
+	ref, _, err := a.unqualified(c, operation, q.FunctionName)
+	if err != nil {
+		return err
+	}
+	page, next, err := pageOf(a.objects.Provisioned, ref.Account, string(ref.Name), q.Marker, q.MaxItems, nil)
+	if err != nil {
+		return err
+	}
+	answer := listProvisionedAnswer{ProvisionedConcurrencyConfigs: []provisionedAnswer{}, NextMarker: next}
+	for _, o := range page {
+		out := a.provisionedState(o.Key, o.Value)
+		out.FunctionArn = a.keyARN(o.Key, "")
+		answer.ProvisionedConcurrencyConfigs = append(answer.ProvisionedConcurrencyConfigs, out)
+	}
+	return c.reply(http.StatusOK, answer)
+}
