@@ -24,6 +24,7 @@ var floors = map[string]int{
 	"lambent/internal/policy":      1,
 	"lambent/internal/reconnect":   1,
 	"lambent/internal/runtimeapi":  1,
+	"lambent/internal/s3":          1,
 	"lambent/internal/sandbox":     1,
 	"lambent/internal/sigv4":       1,
 	"lambent/internal/stream":      1,
@@ -36,10 +37,11 @@ var floors = map[string]int{
 	"lambent/internal/sandbox/sandboxtest": 2,
 
 	// records over cluster; one machine over sandbox
-	"lambent/internal/host":     3,
-	"lambent/internal/identity": 3,
-	"lambent/internal/registry": 3,
-	"lambent/internal/state":    3,
+	"lambent/internal/host":      3,
+	"lambent/internal/hotreload": 3,
+	"lambent/internal/identity":  3,
+	"lambent/internal/registry":  3,
+	"lambent/internal/state":     3,
 
 	"lambent/internal/pool": 4, // the worker manager
 

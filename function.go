@@ -39,6 +39,8 @@ type Function struct {
 	CodeSize int64 // bytes of the deployment package, zipped
 	Unpacked int64 // bytes of it unpacked; 0 where nobody counted them
 
+	HotFolder string // of this machine, whose changes become the code; empty for none
+
 	Revision     string // UUID; another one with every change, AWS's RevisionId
 	ConfigHash   string // HashConfig as of the last change
 	LastModified time.Time

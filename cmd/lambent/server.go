@@ -168,10 +168,17 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 		}
 	})
 
+	code, err := openCodeSources(cfg, functions, log)
+	if err != nil {
+		return err
+	}
+	undo.push(code.close)
 	calls := invoke.New(invoke.Options{Functions: functions, Workers: workers, Region: cfg.Region, Log: log,
 		Recorder: obs.Recorder{Metrics: metrics, Executions: executions}})
 	door, err := api.New(api.Options{Authenticate: authenticate(cfg, who), Functions: functions, Objects: &functions.Objects, Policies: functions, Invoker: calls, Hosts: cfg.Names(), BodyBudget: bodyBudget(hostinfo.System{}), Region: cfg.Region, Architecture: config.Arch(), Log: log,
 		Layers:       functions,
+		FetchObject:  code.fetch,
+		PackFolder:   code.pack,
 		CheckPackage: func(zip []byte) (int64, error) { m, err := bundle.Inspect(zip); return m.Size, err }})
 	if err != nil {
 		return err

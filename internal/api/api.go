@@ -68,6 +68,13 @@ type Options struct {
 	// CheckPackage refuses a package that must not be run, and tells how many bytes
 	// it has unpacked; a *lambent.Error speaks for itself.
 	CheckPackage func(zip []byte) (unpacked int64, err error)
+	// FetchObject opens an object that an account wants for code, of S3's store
+	// or one like it, and tells its size in bytes, -1 if it is unknown. What the
+	// store refuses speaks for itself. nil: no store is configured.
+	FetchObject func(ctx context.Context, account lambent.AccountID, bucket, key, version string) (io.ReadCloser, int64, error)
+	// PackFolder makes the package of a folder of this machine that the code of a
+	// function is to follow, and tells where it really is. nil: that is off.
+	PackFolder func(path string) (folder string, pkg []byte, err error)
 
 	Region       string // in ARNs; empty: us-east-1
 	Architecture string // of this machine: x86_64 or arm64; empty: x86_64
@@ -118,6 +125,8 @@ type API struct {
 	invoker      Invoker
 	layers       Layers
 	checkPackage func([]byte) (int64, error)
+	fetchObject  func(ctx context.Context, account lambent.AccountID, bucket, key, version string) (io.ReadCloser, int64, error)
+	packFolder   func(path string) (folder string, pkg []byte, err error)
 	authenticate func(*http.Request) (Caller, error)
 	region       string
 	architecture string
@@ -162,6 +171,8 @@ func New(opts Options) (*API, error) {
 		invoker:      opts.Invoker,
 		layers:       opts.Layers,
 		checkPackage: opts.CheckPackage,
+		fetchObject:  opts.FetchObject,
+		packFolder:   opts.PackFolder,
 		authenticate: opts.Authenticate,
 		region:       opts.Region,
 		architecture: opts.Architecture,

@@ -144,7 +144,7 @@ func (a *API) createFunction(c *call) error {
 	if err != nil {
 		return err
 	}
-	pkg, err := a.zip(operation, q.Code)
+	pkg, err := a.zip(c, operation, q.Code)
 	if err != nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func (a *API) createFunction(c *call) error {
 		return err
 	}
 	spec := a.spec(ref, &q)
-	spec.Unpacked = pkg.unpacked
+	spec.Unpacked, spec.HotFolder = pkg.unpacked, pkg.folder
 	if len(layers) > 0 {
 		spec.Layers = layers
 	}

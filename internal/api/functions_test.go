@@ -120,7 +120,7 @@ func TestCreateFunctionRefusesInAWSWords(t *testing.T) {
 		{"no handler", []any{"Handler", nil}, 400, "InvalidParameterValueException", "Runtime and Handler are mandatory parameters for functions created with deployment packages."},
 		{"empty handler", []any{"Handler", ""}, 400, "ValidationException", `1 validation error detected: Value '' at 'handler' failed to satisfy constraint: Member must satisfy regular expression pattern: [^\s]+`},
 		{"no code", []any{"Code", map[string]any{}}, 400, "InvalidParameterValueException", "Please provide a source for function code."},
-		{"code in S3", []any{"Code", map[string]any{"S3Bucket": "bucket", "S3Key": "k"}}, 400, "InvalidParameterValueException", "This build of lambent takes code as ZipFile only…"},
+		{"code in S3", []any{"Code", map[string]any{"S3Bucket": "bucket", "S3Key": "k"}}, 400, "InvalidParameterValueException", "This server knows no S3 to take S3Bucket and S3Key from…"},
 		{"code as image", []any{"Code", map[string]any{"ImageUri": "x"}, "PackageType", "Image"}, 400, "InvalidParameterValueException", "This build of lambent runs functions of the package type Zip only, not Image."},
 		{"package type", []any{"PackageType", "Tar"}, 400, "ValidationException", "1 validation error detected: Value 'Tar' at 'packageType' failed to satisfy constraint: Member must satisfy enum value set: [Image, Zip]"},
 		{"broken zip", []any{"Code", map[string]any{"ZipFile": "AAAA"}}, 400, "InvalidParameterValueException", "Could not unzip uploaded file. Please check your file, then try to upload again."},
@@ -172,7 +172,7 @@ func TestSecurityValidationNeverRepeatsVariables(t *testing.T) {
 
 func TestCreateFunctionLimitsItsSize(t *testing.T) {
 	d := newDoor(t)
-	_, err := d.zip("CreateFunction", &codeSource{ZipFile: make([]byte, lambent.MaxZipped+1)})
+	_, err := d.zip(&call{}, "CreateFunction", &codeSource{ZipFile: make([]byte, lambent.MaxZipped+1)})
 	if e, message, _ := describe(err); e.status != 413 || e.name != "RequestEntityTooLargeException" || message != "Zipped size must be smaller than 52428800 bytes" {
 		t.Errorf("%+v %s", e, message)
 	}

@@ -23,7 +23,7 @@ type shapes struct {
 	layerArn, fileSystemArn, mountPath, workingDirectory                     []rule
 	codeSigningArn, capacityProviderArn, publishTo, tenantIsolation          []rule
 	variableName, resourceArn                                                []rule
-	layerName, licenseInfo, runtime                                          []rule
+	layerName, licenseInfo, storageMode, runtime                             []rule
 	layerStatementID, layerAction, layerPrincipal, organizationID            []rule
 	invocationType, logType, durableExecutionName, tenantID, s3ObjectVersion []rule
 }
@@ -51,6 +51,7 @@ func newShapes() *shapes {
 		logGroup:               []rule{maxLength(512), minLength(1), matching(`[\.\-_/#A-Za-z0-9]+`)},
 		layerArn:               []rule{maxLength(140), minLength(1), matching(layerVersionArnPattern)},
 		layerName:              []rule{maxLength(140), minLength(1), matching(`(arn:[a-zA-Z0-9-]+:lambda:[a-zA-Z0-9-]+:\d{12}:layer:[a-zA-Z0-9-_]+)|[a-zA-Z0-9-_]+`)},
+		storageMode:            []rule{oneOf("COPY", "REFERENCE")},
 		licenseInfo:            []rule{maxLength(512)},
 		runtime:                []rule{oneOf(runtimeNames()...)},
 		layerStatementID:       []rule{maxLength(100), minLength(1), matching(`([a-zA-Z0-9-_]+)`)},

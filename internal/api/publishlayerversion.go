@@ -36,7 +36,7 @@ type layerContentSource struct{ *codeSource }
 
 func (s layerContentSource) member(d *decoder, name string) error {
 	switch name {
-	case "ZipFile", "S3Bucket", "S3Key", "S3ObjectVersion":
+	case "ZipFile", "S3Bucket", "S3Key", "S3ObjectVersion", "S3ObjectStorageMode":
 		return s.codeSource.member(d, name)
 	}
 	return d.skip()
@@ -78,9 +78,12 @@ func (a *API) publishLayerVersion(c *call) error {
 	if err != nil {
 		return err
 	}
-	pkg, err := a.zip(operation, q.Content)
+	pkg, err := a.zip(c, operation, q.Content)
 	if err != nil {
 		return err
+	}
+	if pkg.folder != "" {
+		return invalid(operation, "A layer version never changes, so it cannot follow a folder: publish what is in it now as ZipFile.")
 	}
 	spec := &lambent.LayerVersion{Account: ref.Account, Name: ref.Name, Description: text(q.Description), License: text(q.LicenseInfo), Unpacked: pkg.unpacked}
 	for _, r := range q.CompatibleRuntimes {

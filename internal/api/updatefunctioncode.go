@@ -72,7 +72,7 @@ func (a *API) updateFunctionCode(c *call) error {
 	if err := a.admitCodeOf(operation, ref); err != nil {
 		return err
 	}
-	pkg, err := a.zip(operation, &q.codeSource)
+	pkg, err := a.zip(c, operation, &q.codeSource)
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func (a *API) updateFunctionCode(c *call) error {
 		return a.dryRunCode(c, &q, current, pkg.bytes)
 	}
 	change := func(f *lambent.Function) {
-		f.Unpacked = pkg.unpacked
+		f.Unpacked, f.HotFolder = pkg.unpacked, pkg.folder
 		if len(q.Architectures) > 0 {
 			f.Architectures = []string{*q.Architectures[0]}
 		}

@@ -46,6 +46,7 @@ type record struct {
 	Code          string    `json:"code"`
 	CodeSize      int64     `json:"code_size"`
 	Unpacked      int64     `json:"unpacked,omitempty"`
+	HotFolder     string    `json:"hot_folder,omitempty"`
 	Revision      string    `json:"revision"`
 	PublishedFrom string    `json:"published_from,omitempty"`
 	ConfigHash    string    `json:"config_hash"`
@@ -98,7 +99,7 @@ func encodeRecord(fn *lambent.Function, extra extras) ([]byte, error) {
 		TimeoutSecs: fn.TimeoutSecs, MemoryMB: fn.MemoryMB, EphemeralMB: fn.EphemeralMB, PackageType: fn.PackageType,
 		Architectures: fn.Architectures, Environment: fn.Environment, Tags: fn.Tags, Layers: recordLayers(fn.Layers),
 		TracingMode: fn.TracingMode, KMSKeyArn: fn.KMSKeyArn, LoggingFormat: fn.LoggingFormat, LogGroup: fn.LogGroup,
-		Code: string(fn.Code), CodeSize: fn.CodeSize, Unpacked: fn.Unpacked, Revision: fn.Revision, PublishedFrom: fn.PublishedFrom, ConfigHash: fn.ConfigHash, LastModified: fn.LastModified,
+		Code: string(fn.Code), CodeSize: fn.CodeSize, Unpacked: fn.Unpacked, HotFolder: fn.HotFolder, Revision: fn.Revision, PublishedFrom: fn.PublishedFrom, ConfigHash: fn.ConfigHash, LastModified: fn.LastModified,
 		State: fn.State, StateReason: fn.StateReason, StateReasonCode: fn.StateReasonCode,
 		UpdateStatus: fn.UpdateStatus, UpdateReason: fn.UpdateReason, UpdateReasonCode: fn.UpdateReasonCode,
 	})
@@ -141,7 +142,7 @@ func decodeRecord(key string, text []byte) (*lambent.Function, extras, error) {
 		TimeoutSecs: rec.TimeoutSecs, MemoryMB: rec.MemoryMB, EphemeralMB: rec.EphemeralMB, PackageType: rec.PackageType,
 		Architectures: rec.Architectures, Environment: rec.Environment, Tags: rec.Tags, Layers: layersOf(&rec),
 		TracingMode: rec.TracingMode, KMSKeyArn: rec.KMSKeyArn, LoggingFormat: rec.LoggingFormat, LogGroup: rec.LogGroup,
-		Code: lambent.CodeHash(rec.Code), CodeSize: rec.CodeSize, Unpacked: rec.Unpacked, Revision: rec.Revision, PublishedFrom: rec.PublishedFrom, ConfigHash: rec.ConfigHash, LastModified: rec.LastModified,
+		Code: lambent.CodeHash(rec.Code), CodeSize: rec.CodeSize, Unpacked: rec.Unpacked, HotFolder: rec.HotFolder, Revision: rec.Revision, PublishedFrom: rec.PublishedFrom, ConfigHash: rec.ConfigHash, LastModified: rec.LastModified,
 		State: rec.State, StateReason: rec.StateReason, StateReasonCode: rec.StateReasonCode,
 		UpdateStatus: rec.UpdateStatus, UpdateReason: rec.UpdateReason, UpdateReasonCode: rec.UpdateReasonCode,
 	}

@@ -61,9 +61,9 @@ func (r *Registry) UpdateFunctionConfiguration(ctx context.Context, account lamb
 	mu.Lock()
 	defer mu.Unlock()
 	next, _, err := r.update(ctx, "update function configuration", k, revision, func(fn *lambent.Function) error {
-		code, size, unpacked := fn.Code, fn.CodeSize, fn.Unpacked
+		before := *fn
 		err := change(fn)
-		fn.Code, fn.CodeSize, fn.Unpacked = code, size, unpacked
+		fn.Code, fn.CodeSize, fn.Unpacked, fn.HotFolder = before.Code, before.CodeSize, before.Unpacked, before.HotFolder
 		return err
 	})
 	return next.fn, err

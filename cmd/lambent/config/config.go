@@ -32,6 +32,13 @@ type Config struct {
 	Insecure bool     // allows AuthOpen on an address others can reach
 	Hosts    []string // names, beside localhost, that requests may be for with AuthOpen
 
+	S3Endpoint    string   // base URL of the store that S3Bucket and S3Key name code in; empty: none
+	S3Region      string   // signed for
+	S3PathStyle   bool     // the bucket is in the path, not in the host's name
+	S3Credentials string   // file of the keys to sign with; empty: nothing is signed
+	S3Buckets     []string // that code may be taken from: NAME, ACCOUNT/NAME, * at the end for any rest
+	HotReload     []string // folders whose content may be served as code
+
 	IdleTimeout    time.Duration // a container unused for this long is destroyed
 	IdleTimeoutMax time.Duration // the same for code that is used much; 0: three times IdleTimeout
 	InitTimeout    time.Duration // how long a runtime may take to load its function
@@ -100,7 +107,7 @@ func Default(p Place) Config {
 	return Config{
 		Listen: "127.0.0.1:4566", Data: p.DefaultData(), Auth: AuthOpen,
 		IdleTimeout: 10 * time.Minute, InitTimeout: 10 * time.Second, DrainTimeout: 10 * time.Second,
-		Region:           "us-east-1",
+		Region: "us-east-1", S3Region: "us-east-1", S3PathStyle: true, S3Buckets: []string{"*"},
 		Pool:             map[lambent.Family]int{lambent.FamilyNode: 2, lambent.FamilyPython: 2, lambent.FamilyProvided: 1},
 		InstanceMemoryMB: 2048, InstanceCPUs: 2, InstanceSpares: 1,
 		LogBytes: 10 << 20, KeepExecutions: 100_000, RoleCredentials: 12 * time.Hour, CgroupMode: CgroupAuto, LogLevel: slog.LevelInfo, LogFormat: LogText,
@@ -146,6 +153,7 @@ func (c Config) Validate() error {
 	for _, h := range c.Hosts {
 		check(hostPattern.MatchString(h), "hosts", "%q is not a host name; write it without scheme and port, as in lambent.lan", h)
 	}
+	c.validateCode(check)
 	between("idle_timeout", c.IdleTimeout, minTime, 24*time.Hour)
 	between("idle_timeout_max", c.IdleTimeoutMax, 0, 72*time.Hour)
 	between("init_timeout", c.InitTimeout, minTime, 15*time.Minute)

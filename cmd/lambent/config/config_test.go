@@ -157,6 +157,13 @@ func TestValidateNamesEveryBoundThatIsBroken(t *testing.T) {
 		{set(func(c *Config) { c.CgroupMode = "v3" }), `cgroup: "v3" is not one of auto, v1, v2, none`},
 		{set(func(c *Config) { c.LogFormat = "xml" }), `log_format: "xml" is not one of text, json`},
 		{set(func(c *Config) { c.Roles = []string{"front"} }), "roles: pool is missing"},
+		{set(func(c *Config) { c.S3Endpoint = "s3.test" }), `s3.endpoint: "s3.test" is not a base URL`},
+		{set(func(c *Config) { c.S3Endpoint = "https://s3.test/x" }), `s3.endpoint: "https://s3.test/x" is not a base URL`},
+		{set(func(c *Config) { c.S3Region = "x" }), `s3.region: "x" does not look like a region`},
+		{set(func(c *Config) { c.S3Credentials = "c" }), `s3.credentials: "c" is not an absolute path`},
+		{set(func(c *Config) { c.S3Buckets = []string{"a/b"} }), `s3.buckets: "a/b" is not the name of a bucket`},
+		{set(func(c *Config) { c.HotReload = []string{"code"} }), `hot_reload: "code" is not an absolute path`},
+		{set(func(c *Config) { c.HotReload, c.Listen, c.Insecure = []string{"/code"}, "0.0.0.0:4566", true }), "hot_reload: who may call the API"},
 		{set(func(c *Config) { c.Roles = append(Roles(), "back") }), `roles: "back" is not one of front`},
 	} {
 		err := tc.config.Validate()
@@ -266,7 +273,9 @@ func TestTheDocumentedConfigurationIsTheDefault(t *testing.T) {
 func TestEveryKeyCanComeFromTheEnvironmentAndTheCommandLine(t *testing.T) {
 	values := map[string]string{
 		"listen": "127.0.0.1:9", "data": "/d", "auth": "open", "insecure": "true", "hosts": "a.lan,b", "idle_timeout": "1s", "init_timeout": "2s", "idle_timeout_max": "9s", "role_credentials": "1h",
-		"drain_timeout": "3s", "region": "eu-west-1", "pool.nodejs": "3", "pool.python": "4", "pool.provided": "5",
+		"drain_timeout": "3s", "region": "eu-west-1",
+		"s3.endpoint": "http://127.0.0.1:9000", "s3.region": "eu-west-1", "s3.path_style": "false", "s3.credentials": "/c", "s3.buckets": "a,123456789012/b*", "hot_reload": "/a,/b",
+		"pool.nodejs": "3", "pool.python": "4", "pool.provided": "5",
 		"instance.memory": "512", "instance.cpus": "1.5", "instance.spares": "2", "limits.instances": "6", "strict_runtimes": "true",
 		"logs.bytes_per_function": "100000", "executions.keep": "5000", "cgroup": "none", "log_level": "error", "log_format": "json", "roles": "source,host,pool,front",
 	}

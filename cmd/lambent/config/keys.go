@@ -60,6 +60,18 @@ func Keys() []Key {
 			func(c *Config) *time.Duration { return &c.RoleCredentials }),
 		text("region", "REGION", "Region in ARNs and in the functions' AWS_REGION.",
 			func(c *Config) *string { return &c.Region }),
+		text("s3.endpoint", "URL", "Store of S3's API that S3Bucket and S3Key name code in, such as https://s3.us-east-1.amazonaws.com. Empty: none.",
+			func(c *Config) *string { return &c.S3Endpoint }),
+		text("s3.region", "REGION", "Region that requests to the store are signed for.",
+			func(c *Config) *string { return &c.S3Region }),
+		boolean("s3.path_style", "Name the bucket in the path of requests, not in the host's name.",
+			func(c *Config) *bool { return &c.S3PathStyle }),
+		text("s3.credentials", "FILE", "File of the keys to sign with, in the form of ~/.aws/credentials, readable by its owner only. Read for each request; empty: nothing is signed.",
+			func(c *Config) *string { return &c.S3Credentials }),
+		list("s3.buckets", "Buckets that code may be taken from, separated by commas: NAME, or ACCOUNT/NAME for one account's functions; * at the end stands for any rest.",
+			func(c *Config) *[]string { return &c.S3Buckets }),
+		list("hot_reload", "Folders of this machine, separated by commas, whose content functions may have as code: S3Bucket hot-reload, S3Key the path. Only with auth: open on loopback.",
+			func(c *Config) *[]string { return &c.HotReload }),
 	}
 	for _, f := range lambent.Families() {
 		keys = append(keys, number("pool."+string(f), "COUNT",
