@@ -56,7 +56,7 @@ func published(t *testing.T, c *lab.Caller, name string, n int) {
 	}
 }
 
-func by(qualifier string) lab.Option {
+func qualified(qualifier string) lab.Option {
 	return func(in *lambda.InvokeInput) { in.Qualifier = &qualifier }
 }
 
@@ -81,7 +81,7 @@ func TestVersionsAndAliasesAreCalledSideBySide(t *testing.T) {
 			"1": {1, "1", c.ARN("sided") + ":1"}, "2": {2, "2", c.ARN("sided") + ":2"}, "$LATEST": {3, "$LATEST", c.ARN("sided") + ":$LATEST"},
 			"old": {1, "1", c.ARN("sided") + ":old"}, "new": {2, "2", c.ARN("sided") + ":new"}, "newest": {3, "$LATEST", c.ARN("sided") + ":newest"},
 		} {
-			options := []lab.Option{by(qualifier)}
+			options := []lab.Option{qualified(qualifier)}
 			if qualifier == "" {
 				options = nil
 			}
@@ -107,7 +107,7 @@ func TestVersionsAndAliasesAreCalledSideBySide(t *testing.T) {
 	}
 	c.AwaitActive(t, "sided")
 	for _, version := range []string{"1", "2"} {
-		if _, a := lab.Do[told](t, c, "sided", nil, by(version)); a.ContainerID() != containers[version] {
+		if _, a := lab.Do[told](t, c, "sided", nil, qualified(version)); a.ContainerID() != containers[version] {
 			t.Errorf("version %s has moved from %s to %s", version, containers[version], a.ContainerID())
 		}
 	}
@@ -125,7 +125,7 @@ func TestVersionsAndAliasesAreCalledSideBySide(t *testing.T) {
 		}
 		return nil
 	})
-	_, err := c.Call(t.Context(), "sided", nil, by("1"))
+	_, err := c.Call(t.Context(), "sided", nil, qualified("1"))
 	wantError[*types.ResourceNotFoundException](t, err, "ResourceNotFoundException", "Function not found: "+c.ARN("sided")+":1")
 }
 
@@ -240,7 +240,7 @@ func TestAnAliasShiftsCallsByWeight(t *testing.T) {
 		t.Fatalf("%+v, %v", moved, err)
 	}
 	for range 20 {
-		if got, _ := lab.Do[told](t, c, "shifted", nil, by("live")); got.Version != "2" {
+		if got, _ := lab.Do[told](t, c, "shifted", nil, qualified("live")); got.Version != "2" {
 			t.Fatalf("after the alias was moved version %s is called", got.Version)
 		}
 	}

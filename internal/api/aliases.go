@@ -46,7 +46,7 @@ func (a *API) alias(ref lambent.FunctionRef, name string, alias *registry.Alias)
 // aliasRequest is what CreateAlias and UpdateAlias take; the name is in the body
 // of the one and in the path of the other.
 type aliasRequest struct {
-	Name, FunctionVersion, Description, RevisionId *string
+	Name, FunctionVersion, Description, RevisionID *string
 	RoutingConfig                                  *routingSettings
 }
 
@@ -108,7 +108,7 @@ func (a *API) updateAlias(c *call) error {
 	if err != nil {
 		return err
 	}
-	alias, err := a.functions.UpdateAlias(c.r.Context(), ref.Account, ref.Name, *q.Name, text(q.RevisionId), q.apply)
+	alias, err := a.functions.UpdateAlias(c.r.Context(), ref.Account, ref.Name, *q.Name, text(q.RevisionID), q.apply)
 	if err != nil {
 		return err
 	}

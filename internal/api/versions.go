@@ -34,7 +34,7 @@ type Versions interface {
 // publishVersion does PublishVersion.
 func (a *API) publishVersion(c *call) error {
 	const operation = "PublishVersion"
-	var q struct{ CodeSha256, Description, RevisionId, PublishTo *string }
+	var q struct{ CodeSha256, Description, RevisionID, PublishTo *string }
 	if err := a.input(c, operation, &q); err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func (a *API) publishVersion(c *call) error {
 	if q.PublishTo != nil {
 		return unsupportedField(operation, "PublishTo")
 	}
-	f, err := a.functions.PublishVersion(c.r.Context(), ref.Account, ref.Name, text(q.RevisionId), lambent.CodeHash(text(q.CodeSha256)), q.Description)
+	f, err := a.functions.PublishVersion(c.r.Context(), ref.Account, ref.Name, text(q.RevisionID), lambent.CodeHash(text(q.CodeSha256)), q.Description)
 	if err != nil {
 		return err
 	}

@@ -279,20 +279,18 @@ func (r *Registry) ListVersions(account lambent.AccountID, name lambent.Function
 	k := functionKey{account, name}
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if _, ok := r.functions[k]; !ok {
+	latest, ok := r.functions[k]
+	if !ok {
 		return nil, "", r.notFound("list versions", account, name, "")
 	}
-	fs, next = r.listVersions(k, after, limit)
+	fs, next = listVersions(latest, r.versions[k], after, limit)
 	return fs, next, nil
 }
 
 // listVersions is ListVersions of a function that is there.
-//
-// +checklocksread:r.mu
-func (r *Registry) listVersions(k functionKey, after lambent.Version, limit int) (fs []*lambent.Function, next lambent.Version) {
-	versions := r.versions[k]
+func listVersions(latest stored, versions []stored, after lambent.Version, limit int) (fs []*lambent.Function, next lambent.Version) {
 	if after == "" {
-		fs = append(fs, r.functions[k].fn)
+		fs = append(fs, latest.fn)
 	} else if after != lambent.Latest {
 		at, found := findVersion(versions, after)
 		if found {
@@ -329,7 +327,7 @@ func (r *Registry) ListAllVersions(account lambent.AccountID, after lambent.Func
 			last := fs[len(fs)-1]
 			return fs, last.Name, last.Version
 		}
-		more, rest := r.listVersions(k, version, limit-len(fs))
+		more, rest := listVersions(r.functions[k], r.versions[k], version, limit-len(fs))
 		fs = append(fs, more...)
 		if rest != "" {
 			return fs, name, rest

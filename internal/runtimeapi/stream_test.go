@@ -190,7 +190,9 @@ func TestStreamThatTakesNoMoreEndsTheSession(t *testing.T) {
 	s, _, g := readySession(t)
 	full := errors.New("full")
 	r := newReader()
+	r.mu.Lock()
 	r.refuse = full
+	r.mu.Unlock()
 	_, done := streaming(t, s, g, r, "1")
 	must(t, g.Begin("1", ""), g.Chunk([]byte("part")))
 	o := wait(t, done)

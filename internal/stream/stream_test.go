@@ -94,8 +94,11 @@ func TestWriterWaitsForAReaderThatDoesNotRead(t *testing.T) {
 			t.Fatalf("nobody read, and it was written: %v", err)
 		default:
 		}
-		if len(p.buf) != BufferSize || cap(p.buf) > 2*BufferSize {
-			t.Errorf("the pipe holds %d bytes in %d", len(p.buf), cap(p.buf))
+		p.mu.Lock()
+		held, room := len(p.buf), cap(p.buf)
+		p.mu.Unlock()
+		if held != BufferSize || room > 2*BufferSize {
+			t.Errorf("the pipe holds %d bytes in %d", held, room)
 		}
 		close(stop)
 		if err := <-written; !errors.Is(err, ErrStopped) {
