@@ -227,10 +227,6 @@ func TestUnsupportedOperationsSaySo(t *testing.T) {
 			return err
 		},
 		"GetAccountSettings": func() error { _, err := c.GetAccountSettings(ctx, &lambda.GetAccountSettingsInput{}); return err },
-		"InvokeWithResponseStream": func() error {
-			_, err := c.InvokeWithResponseStream(ctx, &lambda.InvokeWithResponseStreamInput{FunctionName: f})
-			return err
-		},
 		"ListCapacityProviders": func() error { _, err := c.ListCapacityProviders(ctx, &lambda.ListCapacityProvidersInput{}); return err },
 		"ListDurableExecutionsByFunction": func() error {
 			_, err := c.ListDurableExecutionsByFunction(ctx, &lambda.ListDurableExecutionsByFunctionInput{FunctionName: f})

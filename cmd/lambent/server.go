@@ -29,6 +29,7 @@ import (
 	"lambent/internal/pool"
 	"lambent/internal/registry"
 	"lambent/internal/sandbox/gvisor"
+	"lambent/internal/stream"
 )
 
 // runServer runs the platform until ctx is done, then drains it. It calls ready
@@ -179,6 +180,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 		Layers:       functions,
 		FetchObject:  code.fetch,
 		PackFolder:   code.pack,
+		Streaming:    stream.Limits{Most: cfg.StreamBytes, Burst: cfg.StreamBurst, Rate: cfg.StreamRate},
 		CheckPackage: func(zip []byte) (int64, error) { m, err := bundle.Inspect(zip); return m.Size, err }})
 	if err != nil {
 		return err

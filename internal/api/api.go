@@ -17,6 +17,7 @@ import (
 	"lambent"
 	"lambent/internal/policy"
 	"lambent/internal/registry"
+	"lambent/internal/stream"
 )
 
 // Functions is what the API needs of whoever remembers functions. Every record
@@ -87,6 +88,8 @@ type Options struct {
 	// whose web pages may ask it. IP addresses need not be named.
 	Hosts []string
 
+	Streaming stream.Limits // of streamed answers; zero: AWS's
+
 	// BodyBudget is how many bytes of request bodies may be in memory at once;
 	// 0: 1 GiB. A quarter of it is one account's, or what the largest request
 	// needs if that is more. A request over it is throttled.
@@ -149,6 +152,8 @@ type API struct {
 	linkKey  []byte // signs code locations; of this process only
 	started  time.Time
 
+	streaming stream.Limits
+
 	bodies   *budget
 	relieved chan struct{} // holds one
 
@@ -178,6 +183,7 @@ func New(opts Options) (*API, error) {
 		architecture: opts.Architecture,
 		bodies:       newBudget(cmp.Or(opts.BodyBudget, maxBodyInFlight)),
 		relieved:     make(chan struct{}, 1),
+		streaming:    cmp.Or(opts.Streaming, stream.AWS()),
 		now:          opts.Now,
 		log:          opts.Log,
 		shapes:       newShapes(),

@@ -16,6 +16,7 @@ func handlers() map[string]handler {
 		"UpdateFunctionConfiguration": (*API).updateFunctionConfiguration,
 		"DeleteFunction":              (*API).deleteFunction,
 		"Invoke":                      (*API).invoke,
+		"InvokeWithResponseStream":    (*API).invokeWithResponseStream,
 		"PublishVersion":              (*API).publishVersion,
 		"ListVersionsByFunction":      (*API).listVersionsByFunction,
 		"CreateAlias":                 (*API).createAlias,

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"net/http"
@@ -26,53 +27,16 @@ func invokeTooLarge() *lambent.Error {
 // is taken apart without a regular expression, a map or a JSON tree.
 func (a *API) invoke(c *call) error {
 	const operation = "Invoke"
-	name, h := c.params[0], c.r.Header
-	qualifier := c.query("Qualifier")
-	kind := h.Get("X-Amz-Invocation-Type")
-	if err := a.checkInvoke(name, qualifier, h); err != nil {
-		c.drain()
-		return err
-	}
-	ref, err := a.target(c.caller, operation, name, qualifier)
-	if err != nil {
-		c.drain()
-		return err
-	}
-	clientContext, err := readClientContext(h.Get("X-Amz-Client-Context"))
-	if err != nil {
-		c.drain()
-		return err
-	}
-	payload, err := a.body(c, maxInvokeBody, invokeTooLarge())
+	inv, err := a.invocation(c, operation, a.shapes.invocationType)
 	if err != nil {
 		return err
 	}
-	if len(payload) > 0 {
-		if err := checkJSON(payload); err != nil {
-			return badPayload(payload, err)
-		}
-	}
-	switch kind {
+	switch c.r.Header.Get("X-Amz-Invocation-Type") {
 	case "Event":
-		return &lambent.Error{Op: operation, Resource: name, Kind: lambent.KindUnsupported,
+		return &lambent.Error{Op: operation, Resource: c.params[0], Kind: lambent.KindUnsupported,
 			Message: "lambent does not implement the operation Invoke with the InvocationType Event yet: use RequestResponse"}
 	case "DryRun":
-		if _, err := a.functions.Function(ref.Account, ref.Name, ref.Qualifier); err != nil {
-			return err
-		}
-		c.w.WriteHeader(http.StatusNoContent)
-		return nil
-	}
-	inv := &lambent.Invocation{
-		RequestID:     c.id,
-		Account:       ref.Account,
-		Function:      ref.Name,
-		Qualifier:     ref.Qualifier,
-		Payload:       payload,
-		ReceivedAt:    c.received,
-		ClientContext: clientContext,
-		TraceID:       traceID(h.Get(headerTraceID), c.received),
-		WantLogTail:   h.Get("X-Amz-Log-Type") == "Tail",
+		return a.dryRun(c, inv)
 	}
 	res, err := a.invoker.Invoke(c.r.Context(), inv)
 	if err == nil && res == nil {
@@ -85,11 +49,60 @@ func (a *API) invoke(c *call) error {
 	return nil
 }
 
+// invocation reads what the operations that run a function have in common.
+func (a *API) invocation(c *call, operation string, types []rule) (*lambent.Invocation, error) {
+	name, h := c.params[0], c.r.Header
+	qualifier := c.query("Qualifier")
+	if err := a.checkInvoke(operation, name, qualifier, h, types); err != nil {
+		c.drain()
+		return nil, err
+	}
+	ref, err := a.target(c.caller, operation, name, qualifier)
+	if err != nil {
+		c.drain()
+		return nil, err
+	}
+	clientContext, err := readClientContext(h.Get("X-Amz-Client-Context"))
+	if err != nil {
+		c.drain()
+		return nil, err
+	}
+	payload, err := a.body(c, maxInvokeBody, invokeTooLarge())
+	if err != nil {
+		return nil, err
+	}
+	if len(payload) > 0 {
+		if err := checkJSON(payload); err != nil {
+			return nil, badPayload(payload, err)
+		}
+	}
+	return &lambent.Invocation{
+		RequestID:     c.id,
+		Account:       ref.Account,
+		Function:      ref.Name,
+		Qualifier:     ref.Qualifier,
+		Payload:       payload,
+		ReceivedAt:    c.received,
+		ClientContext: clientContext,
+		TraceID:       traceID(h.Get(headerTraceID), c.received),
+		WantLogTail:   h.Get("X-Amz-Log-Type") == "Tail",
+	}, nil
+}
+
+// dryRun answers a caller who only asks whether it could.
+func (a *API) dryRun(c *call, inv *lambent.Invocation) error {
+	if _, err := a.functions.Function(inv.Account, inv.Function, inv.Qualifier); err != nil {
+		return err
+	}
+	c.w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
 // checkInvoke holds what comes in path, query and headers against the model.
-func (a *API) checkInvoke(name string, qualifier *string, h http.Header) error {
+func (a *API) checkInvoke(operation, name string, qualifier *string, h http.Header, types []rule) error {
 	var v violations
 	a.checkName(&v, name, a.shapes.namespacedFunctionName, qualifier)
-	v.header("invocationType", h, "X-Amz-Invocation-Type", a.shapes.invocationType)
+	v.header("invocationType", h, "X-Amz-Invocation-Type", types)
 	v.header("logType", h, "X-Amz-Log-Type", a.shapes.logType)
 	v.header("durableExecutionName", h, "X-Amz-Durable-Execution-Name", a.shapes.durableExecutionName)
 	v.header("tenantId", h, "X-Amz-Tenant-Id", a.shapes.tenantID)
@@ -98,7 +111,7 @@ func (a *API) checkInvoke(name string, qualifier *string, h http.Header) error {
 	}
 	for field, header := range map[string]string{"DurableExecutionName": "X-Amz-Durable-Execution-Name", "TenantId": "X-Amz-Tenant-Id"} {
 		if h.Get(header) != "" {
-			return unsupportedField("Invoke", field)
+			return unsupportedField(operation, field)
 		}
 	}
 	return nil
@@ -163,10 +176,7 @@ func writeResult(c *call, inv *lambent.Invocation, res *lambent.Result) {
 	put("Content-Length", strconv.Itoa(len(res.Payload)))
 	put("X-Amzn-Remapped-Content-Length", "0")
 	put(headerTraceID, inv.TraceID)
-	version := headerText(string(start.ServedVersion))
-	if version == "" {
-		version = string(lambent.Latest)
-	}
+	version := servedVersion(start)
 	put("X-Amz-Executed-Version", version)
 	if res.FunctionError != "" {
 		put("X-Amz-Function-Error", headerText(res.FunctionError))
@@ -185,6 +195,11 @@ func writeResult(c *call, inv *lambent.Invocation, res *lambent.Result) {
 	}
 	c.w.WriteHeader(http.StatusOK)
 	_, _ = c.w.Write(res.Payload) // an error here means the caller has gone
+}
+
+// servedVersion is the version that answered, as a header.
+func servedVersion(start *lambent.Start) string {
+	return headerText(cmp.Or(string(start.ServedVersion), string(lambent.Latest)))
 }
 
 // stamp is t, or instead where t is not set, as RFC 3339 with nanoseconds.

@@ -25,6 +25,7 @@ type shapes struct {
 	variableName, resourceArn                                                []rule
 	layerName, licenseInfo, storageMode, runtime                             []rule
 	layerStatementID, layerAction, layerPrincipal, organizationID            []rule
+	streamingInvocation                                                      []rule
 	invocationType, logType, durableExecutionName, tenantID, s3ObjectVersion []rule
 }
 
@@ -67,6 +68,7 @@ func newShapes() *shapes {
 		tenantIsolation:        []rule{oneOf("PER_TENANT")},
 		variableName:           []rule{matching(`[a-zA-Z]([a-zA-Z0-9_])+`)},
 		invocationType:         []rule{oneOf("Event", "RequestResponse", "DryRun")},
+		streamingInvocation:    []rule{oneOf("RequestResponse", "DryRun")},
 		logType:                []rule{oneOf("None", "Tail")},
 		durableExecutionName:   []rule{maxLength(64), minLength(1), matching(`[a-zA-Z0-9-_]+`)},
 		tenantID:               []rule{maxLength(256), minLength(1), matching(`[a-zA-Z0-9\._:\/=+\-@ ]+`)},

@@ -87,7 +87,7 @@ func (a *API) badRef(caller Caller, operation, name string, err error) error {
 // denied is what AWS tells a caller of another account without permission.
 func (a *API) denied(caller Caller, operation string, ref lambent.FunctionRef) error {
 	action := "lambda:" + operation
-	if operation == "Invoke" {
+	if operation == "Invoke" || operation == "InvokeWithResponseStream" {
 		action = "lambda:InvokeFunction"
 	}
 	return deniedAction(caller, action, lambent.FunctionARN(a.region, ref.Account, ref.Name, ref.Qualifier))

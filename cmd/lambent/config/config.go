@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/internal/stream"
 )
 
 // Config is the configuration of one server. The zero value is not valid:
@@ -48,8 +49,11 @@ type Config struct {
 	Pool             map[lambent.Family]int // warm instances kept ready, where the runtime was found
 	InstanceMemoryMB int                    // what one instance can hold, in MiB
 	InstanceCPUs     float64
-	InstanceSpares   int // runtimes kept waiting on an instance
-	LimitInstances   int // never more on this machine; 0: as many as its memory holds
+	InstanceSpares   int   // runtimes kept waiting on an instance
+	LimitInstances   int   // never more on this machine; 0: as many as its memory holds
+	StreamBytes      int64 // of a streamed answer in all
+	StreamBurst      int64 // bytes of it that go out as fast as they are read
+	StreamRate       int64 // bytes a second after those; 0: no slower
 	StrictRuntimes   bool
 	LogBytes         int64         // kept of each function's log
 	KeepExecutions   int           // records of executions, all accounts together
@@ -104,12 +108,14 @@ func (p Place) DefaultData() string {
 
 // Default is the configuration nobody has touched.
 func Default(p Place) Config {
+	aws := stream.AWS()
 	return Config{
 		Listen: "127.0.0.1:4566", Data: p.DefaultData(), Auth: AuthOpen,
 		IdleTimeout: 10 * time.Minute, InitTimeout: 10 * time.Second, DrainTimeout: 10 * time.Second,
 		Region: "us-east-1", S3Region: "us-east-1", S3PathStyle: true, S3Buckets: []string{"*"},
 		Pool:             map[lambent.Family]int{lambent.FamilyNode: 2, lambent.FamilyPython: 2, lambent.FamilyProvided: 1},
 		InstanceMemoryMB: 2048, InstanceCPUs: 2, InstanceSpares: 1,
+		StreamBytes: aws.Most, StreamBurst: aws.Burst, StreamRate: aws.Rate,
 		LogBytes: 10 << 20, KeepExecutions: 100_000, RoleCredentials: 12 * time.Hour, CgroupMode: CgroupAuto, LogLevel: slog.LevelInfo, LogFormat: LogText,
 		Roles: Roles(),
 	}
@@ -167,6 +173,9 @@ func (c Config) Validate() error {
 	check(c.InstanceCPUs >= 0.1 && c.InstanceCPUs <= 1024, "instance.cpus", "%v is not between 0.1 and 1024", c.InstanceCPUs)
 	check(c.InstanceSpares >= 0 && c.InstanceSpares <= 16, "instance.spares", "%d is not between 0 and 16", c.InstanceSpares)
 	check(c.LimitInstances >= 0 && c.LimitInstances <= 10000, "limits.instances", "%d is not between 0 (as many as the memory holds) and 10000", c.LimitInstances)
+	check(c.StreamBytes >= 1 && c.StreamBytes <= 1<<40, "streaming.bytes", "%d is not between 1 and 1099511627776", c.StreamBytes)
+	check(c.StreamBurst >= 0 && c.StreamBurst <= 1<<40, "streaming.burst", "%d is not between 0 and 1099511627776", c.StreamBurst)
+	check(c.StreamRate == 0 || c.StreamRate >= 1<<10 && c.StreamRate <= 1<<40, "streaming.rate", "%d is neither 0 (as fast as it is read) nor between 1024 and 1099511627776", c.StreamRate)
 	check(c.LogBytes >= 64<<10 && c.LogBytes <= 1<<40, "logs.bytes_per_function", "%d is not between 65536 and 1099511627776", c.LogBytes)
 	check(c.KeepExecutions >= 1000 && c.KeepExecutions <= 2_000_000, "executions.keep", "%d is not between 1000 and 2000000", c.KeepExecutions)
 	oneOf("cgroup", c.CgroupMode, CgroupAuto, CgroupV1, CgroupV2, CgroupNone)

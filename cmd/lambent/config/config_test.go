@@ -152,6 +152,10 @@ func TestValidateNamesEveryBoundThatIsBroken(t *testing.T) {
 		{set(func(c *Config) { c.InstanceMemoryMB = 64 }), "instance.memory: 64 MiB is not between 128 and 1048576"},
 		{set(func(c *Config) { c.InstanceCPUs = 0 }), "instance.cpus: 0 is not between 0.1 and 1024"},
 		{set(func(c *Config) { c.LimitInstances = -1 }), "limits.instances: -1 is not between 0"},
+		{set(func(c *Config) { c.StreamBytes = 0 }), "streaming.bytes: 0 is not between 1 and 1099511627776"},
+		{set(func(c *Config) { c.StreamBurst = -1 }), "streaming.burst: -1 is not between 0 and 1099511627776"},
+		{set(func(c *Config) { c.StreamRate = 1 }), "streaming.rate: 1 is neither 0"},
+		{set(func(c *Config) { c.StreamRate = 0 }), ""},
 		{set(func(c *Config) { c.LogBytes = 1 }), "logs.bytes_per_function: 1 is not between 65536"},
 		{set(func(c *Config) { c.KeepExecutions = 10 }), "executions.keep: 10 is not between 1000 and 2000000"},
 		{set(func(c *Config) { c.CgroupMode = "v3" }), `cgroup: "v3" is not one of auto, v1, v2, none`},
@@ -277,6 +281,7 @@ func TestEveryKeyCanComeFromTheEnvironmentAndTheCommandLine(t *testing.T) {
 		"s3.endpoint": "http://127.0.0.1:9000", "s3.region": "eu-west-1", "s3.path_style": "false", "s3.credentials": "/c", "s3.buckets": "a,123456789012/b*", "hot_reload": "/a,/b",
 		"pool.nodejs": "3", "pool.python": "4", "pool.provided": "5",
 		"instance.memory": "512", "instance.cpus": "1.5", "instance.spares": "2", "limits.instances": "6", "strict_runtimes": "true",
+		"streaming.bytes": "1000", "streaming.burst": "10", "streaming.rate": "2000",
 		"logs.bytes_per_function": "100000", "executions.keep": "5000", "cgroup": "none", "log_level": "error", "log_format": "json", "roles": "source,host,pool,front",
 	}
 	for _, k := range Keys() {
