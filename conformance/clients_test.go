@@ -42,6 +42,10 @@ func TestClients(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	kits, err := filepath.Abs(filepath.Join("testdata", "kit"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	pack := func(kit func() ([]byte, error)) func(*testscript.TestScript, bool, []string) {
 		return func(ts *testscript.TestScript, neg bool, args []string) {
 			pkg, err := kit()
@@ -59,6 +63,7 @@ func TestClients(t *testing.T) {
 			env.Setenv("AWS_DEFAULT_REGION", lab.Region)
 			env.Setenv("AWS_PAGER", "")
 			env.Setenv("JS", js)
+			env.Setenv("KIT", kits)
 			env.Setenv("GOCACHE", os.Getenv("GOCACHE"))
 			return nil
 		},
@@ -137,7 +142,7 @@ func decodeOutput(ts *testscript.TestScript, neg bool, args []string) {
 func installJS(ctx context.Context) (string, error) {
 	source := filepath.Join("testdata", "js")
 	h := sha256.New()
-	for _, name := range []string{"package.json", "package-lock.json", "cycle.mjs"} {
+	for _, name := range []string{"package.json", "package-lock.json", "cycle.mjs", "stream.mjs"} {
 		data, err := os.ReadFile(filepath.Join(source, name))
 		if err != nil {
 			return "", err

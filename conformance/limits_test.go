@@ -226,7 +226,7 @@ func TestUnsupportedOperationsSaySo(t *testing.T) {
 			_, err := c.GetRuntimeManagementConfig(ctx, &lambda.GetRuntimeManagementConfigInput{FunctionName: f})
 			return err
 		},
-		"GetAccountSettings": func() error { _, err := c.GetAccountSettings(ctx, &lambda.GetAccountSettingsInput{}); return err },
+		"GetAccountSettings":    func() error { _, err := c.GetAccountSettings(ctx, &lambda.GetAccountSettingsInput{}); return err },
 		"ListCapacityProviders": func() error { _, err := c.ListCapacityProviders(ctx, &lambda.ListCapacityProvidersInput{}); return err },
 		"ListDurableExecutionsByFunction": func() error {
 			_, err := c.ListDurableExecutionsByFunction(ctx, &lambda.ListDurableExecutionsByFunctionInput{FunctionName: f})

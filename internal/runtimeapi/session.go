@@ -248,6 +248,7 @@ func (s *Session) Invoke(ctx context.Context, e *Event) (Answer, error) {
 		return Answer{}, err
 	}
 	defer s.unclaim()
+	e.Streamed = e.Stream != nil
 	if err := s.sendEvent(ctx, e); err != nil {
 		return Answer{}, fmt.Errorf("invoke in container %s: %w", s.id, err)
 	}

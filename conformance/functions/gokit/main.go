@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"strings"
@@ -64,6 +65,8 @@ func handle(ctx context.Context, e event) (any, error) {
 		return "slept", nil
 	case "big":
 		return strings.Repeat("x", e.Bytes), nil
+	case "stream":
+		return stream(e), nil
 	case "log":
 		for _, l := range e.Lines {
 			fmt.Println(l)
@@ -71,6 +74,27 @@ func handle(ctx context.Context, e event) (any, error) {
 		return nil, nil
 	}
 	return nil, errors.New("no such op: " + e.Op)
+}
+
+// stream answers the lines one after the other, so many ms apart; behind the last
+// it ends with the status, where there is one, or fails where value says so.
+func stream(e event) io.Reader {
+	r, w := io.Pipe()
+	go func() {
+		for _, l := range e.Lines {
+			_, _ = io.WriteString(w, l) // the reader ends only with the program
+			time.Sleep(time.Duration(e.Ms) * time.Millisecond)
+		}
+		if e.Status != 0 {
+			os.Exit(e.Status)
+		}
+		if e.Value == "fail" {
+			_ = w.CloseWithError(&customError{"boom"})
+			return
+		}
+		_ = w.Close()
+	}()
+	return r
 }
 
 func describe(ctx context.Context) (any, error) {

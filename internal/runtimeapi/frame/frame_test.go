@@ -123,12 +123,12 @@ func TestPartsBeyondTheFrameAreMalformed(t *testing.T) {
 }
 
 func FuzzEventHead(f *testing.F) {
-	f.Add("id", int64(1), "arn", "trace", `{"a":"b"}`, "\x00\x1f\"\\\u2028", "\xff\xfe")
-	f.Fuzz(func(t *testing.T, id string, deadline int64, arn, trace, client, identity, tenant string) {
+	f.Add("id", int64(1), "arn", "trace", `{"a":"b"}`, "\x00\x1f\"\\\u2028", "\xff\xfe", true)
+	f.Fuzz(func(t *testing.T, id string, deadline int64, arn, trace, client, identity, tenant string, streamed bool) {
 		valid := func(s string) string { return strings.ToValidUTF8(s, "") }
 		want := Event{
 			RequestID: valid(id), DeadlineMillis: deadline, InvokedARN: valid(arn), TraceID: valid(trace),
-			ClientContext: valid(client), CognitoIdentity: valid(identity), TenantID: valid(tenant), Payload: []byte("payload"),
+			ClientContext: valid(client), CognitoIdentity: valid(identity), TenantID: valid(tenant), Streamed: streamed, Payload: []byte("payload"),
 		}
 		raw := append(AppendEventHead([]byte("before"), &want), want.Payload...)
 		fr := NewReader(bytes.NewReader(raw[len("before"):]), 0)

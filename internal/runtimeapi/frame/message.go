@@ -71,6 +71,7 @@ type Event struct {
 	ClientContext   string `json:"client,omitempty"`   // JSON, already base64-decoded
 	CognitoIdentity string `json:"identity,omitempty"` // JSON
 	TenantID        string `json:"tenant,omitempty"`
+	Streamed        bool   `json:"streamed,omitempty"` // the caller takes the answer as it comes
 	Payload         []byte `json:"-"`
 }
 
@@ -91,6 +92,9 @@ func AppendEventHead(dst []byte, e *Event) []byte {
 	dst = appendField(dst, `,"client":`, e.ClientContext)
 	dst = appendField(dst, `,"identity":`, e.CognitoIdentity)
 	dst = appendField(dst, `,"tenant":`, e.TenantID)
+	if e.Streamed {
+		dst = append(dst, `,"streamed":true`...)
+	}
 	dst = append(dst, '}')
 	binary.LittleEndian.PutUint32(dst[start:], uint32(len(dst)-start-4+len(e.Payload)))
 	binary.LittleEndian.PutUint32(dst[head-4:], uint32(len(dst)-head))

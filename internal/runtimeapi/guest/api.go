@@ -168,14 +168,15 @@ func (a *API) response(w http.ResponseWriter, r *http.Request, id string) {
 		return
 	}
 	switch mode := r.Header.Get("Lambda-Runtime-Function-Response-Mode"); mode {
-	case "":
-	case "streaming":
-		a.stream(w, r, id)
-		return
+	case "", "streaming":
 	default:
 		a.sent(a.host.Fail(id, "Runtime.InvalidResponseModeHeader", errorJSON("Runtime.InvalidResponseModeHeader",
 			"The response mode "+strconv.Quote(mode)+" is not one the Runtime API knows.")))
 		refuse(w, http.StatusBadRequest, "InvalidFunctionResponseMode", "Invalid function response mode")
+		return
+	}
+	if a.streams() {
+		a.stream(w, r, id)
 		return
 	}
 	body, err := readBody(r)
@@ -183,7 +184,21 @@ func (a *API) response(w http.ResponseWriter, r *http.Request, id string) {
 		a.badBody(w, r, id, err)
 		return
 	}
+	// Who sends an answer in chunks may find out at its end that it failed.
+	if typ := r.Trailer.Get("Lambda-Runtime-Function-Error-Type"); typ != "" {
+		a.accept(w, a.host.Fail(id, cleanErrorType(typ), trailerBody(r, typ)))
+		return
+	}
 	a.accept(w, a.host.Respond(id, body))
+}
+
+// streams reports whether the answer is to be handed on as it comes: that is up
+// to the function's caller. Whether the runtime calls its answer streamed makes
+// no difference, as at AWS; aws-lambda-go, for one, never does.
+func (a *API) streams() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.event != nil && a.event.Streamed
 }
 
 // streamPiece is how much of a streamed answer is handed on at once, at most.

@@ -311,6 +311,43 @@ func TestBodyOverTheLimitIsRefusedAndToldToTheCaller(t *testing.T) {
 	r.want(a, refused(413, "RequestEntityTooLarge", "Exceeded maximum allowed payload size (6291556 bytes)."))
 }
 
+// streamed is an event whose caller takes the answer as it comes.
+func streamed(id string) *frame.Event {
+	e := event(id)
+	e.Streamed = true
+	return e
+}
+
+func TestAnswerInChunksIsCollectedForACallerWhoDoesNotStream(t *testing.T) {
+	for _, mode := range []string{"", "streaming"} {
+		for want, trailer := range map[string]http.Header{
+			"response 1 part one, part two":       nil,
+			`error 1 Runtime.StreamError {"m":1}`: {"Lambda-Runtime-Function-Error-Type": {"Runtime.StreamError"}, "Lambda-Runtime-Function-Error-Body": {base64.StdEncoding.EncodeToString([]byte(`{"m":1}`))}},
+		} {
+			r := newRig(t)
+			r.next(event("1"))
+			body, w := io.Pipe()
+			req, err := http.NewRequestWithContext(t.Context(), "POST", r.url+"/runtime/invocation/1/response", body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Lambda-Runtime-Function-Response-Mode", mode)
+			req.Trailer = trailer
+			go func() {
+				_, _ = io.WriteString(w, "part one, ")
+				_, _ = io.WriteString(w, "part two")
+				_ = w.Close()
+			}()
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = resp.Body.Close()
+			r.wantHeard("ready", want)
+		}
+	}
+}
+
 func TestStreamedAnswerIsHandedOnAsItComes(t *testing.T) {
 	for name, tt := range map[string]struct {
 		trailer http.Header
@@ -326,13 +363,12 @@ func TestStreamedAnswerIsHandedOnAsItComes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
-			r.next(event("1"))
+			r.next(streamed("1"))
 			body, w := io.Pipe()
 			req, err := http.NewRequestWithContext(t.Context(), "POST", r.url+"/runtime/invocation/1/response", body)
 			if err != nil {
 				t.Fatal(err)
 			}
-			req.Header.Set("Lambda-Runtime-Function-Response-Mode", "streaming")
 			req.Header.Set("Content-Type", "text/plain")
 			req.Trailer = tt.trailer
 			go func() {
@@ -363,7 +399,7 @@ func TestStreamedAnswerIsReadNoFasterThanTheHostTakesIt(t *testing.T) {
 	api := guest.NewAPI(host)
 	var running sync.WaitGroup
 	running.Go(func() { _ = api.Run() })
-	host.events <- event("1")
+	host.events <- streamed("1")
 	close(host.events)
 	running.Wait()
 	get := httptest.NewRequest("GET", "/2018-06-01/runtime/invocation/next", nil)
@@ -372,7 +408,6 @@ func TestStreamedAnswerIsReadNoFasterThanTheHostTakesIt(t *testing.T) {
 	const size = 10 << 20
 	body := &countingReader{r: io.LimitReader(zeros{}, size)}
 	post := httptest.NewRequest("POST", "/2018-06-01/runtime/invocation/1/response", body)
-	post.Header.Set("Lambda-Runtime-Function-Response-Mode", "streaming")
 	running.Go(func() { api.ServeHTTP(httptest.NewRecorder(), post) })
 	first := <-host.took
 	if read := body.n.Load(); read > int64(first) {
@@ -425,18 +460,15 @@ func TestUnknownResponseModeIsRefused(t *testing.T) {
 }
 
 func TestBodyCutShortIsToldToTheCaller(t *testing.T) {
-	for head, want := range map[string]string{
-		"Content-Length: 100": "error 1 Runtime.TruncatedResponse {",
-		"Content-Length: 100\r\nLambda-Runtime-Function-Response-Mode: streaming":        "end Runtime.TruncatedResponse {",
-		"Transfer-Encoding: chunked\r\nLambda-Runtime-Function-Response-Mode: streaming": "end Runtime.TruncatedResponse {",
-	} {
-		t.Run(head, func(t *testing.T) { testCutShort(t, head, want) })
+	for _, head := range []string{"Content-Length: 100", "Transfer-Encoding: chunked"} {
+		t.Run(head, func(t *testing.T) { testCutShort(t, head, event("1"), "error 1 Runtime.TruncatedResponse {") })
+		t.Run(head+", streamed", func(t *testing.T) { testCutShort(t, head, streamed("1"), "end Runtime.TruncatedResponse {") })
 	}
 }
 
-func testCutShort(t *testing.T, head, want string) {
+func testCutShort(t *testing.T, head string, e *frame.Event, want string) {
 	r := newRig(t)
-	r.next(event("1"))
+	r.next(e)
 	conn, err := net.Dial("tcp", strings.TrimSuffix(strings.TrimPrefix(r.url, "http://"), "/2018-06-01"))
 	if err != nil {
 		t.Fatal(err)
@@ -492,11 +524,11 @@ func TestHostThatIsGoneIsAServerError(t *testing.T) {
 // FuzzRoutes sends anything to the API in any state. It may refuse, but it may
 // not panic, and the host must never be told two answers for one event.
 func FuzzRoutes(f *testing.F) {
-	f.Add("POST", "/2018-06-01/runtime/invocation/1/response", "{}", "streaming", "Function.X", "application/json")
-	f.Add("POST", "/2018-06-01/runtime/invocation/1/error", "{}", "", "Function.X", "application/vnd.aws.lambda.error.cause+json")
-	f.Add("POST", "/2018-06-01/runtime/init/error", "", "", "", "")
-	f.Add("GET", "/2018-06-01/runtime/invocation//response", "", "x", "\x00", "")
-	f.Fuzz(func(t *testing.T, method, path, body, mode, errorType, contentType string) {
+	f.Add("POST", "/2018-06-01/runtime/invocation/1/response", "{}", "streaming", "Function.X", "application/json", true)
+	f.Add("POST", "/2018-06-01/runtime/invocation/1/error", "{}", "", "Function.X", "application/vnd.aws.lambda.error.cause+json", true)
+	f.Add("POST", "/2018-06-01/runtime/init/error", "", "", "", "", false)
+	f.Add("GET", "/2018-06-01/runtime/invocation//response", "", "x", "\x00", "", false)
+	f.Fuzz(func(t *testing.T, method, path, body, mode, errorType, contentType string, streamed bool) {
 		host := newFakeHost()
 		api := guest.NewAPI(host)
 		done := make(chan struct{})
@@ -517,7 +549,7 @@ func FuzzRoutes(f *testing.F) {
 			return w.Code
 		}
 		send(method, path)
-		host.events <- &frame.Event{RequestID: "1", Payload: []byte("{}")}
+		host.events <- &frame.Event{RequestID: "1", Payload: []byte("{}"), Streamed: streamed}
 		close(host.events)
 		<-done
 		for range 3 { // with a context that has ended, next may take the event or not
