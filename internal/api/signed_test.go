@@ -200,3 +200,26 @@ func TestSecurityARequestThatWasSignedForAnotherBodyDoesNothing(t *testing.T) {
 		t.Error("something was done")
 	}
 }
+
+// BenchmarkInvokeSigned is BenchmarkInvokeAlone with a signature to verify.
+func BenchmarkInvokeSigned(b *testing.B) {
+	d := newClosedDoor(b)
+	d.invoker.answer = func(inv *lambent.Invocation) (*lambent.Result, error) { return echo(inv), nil }
+	r := httptest.NewRequest("POST", invokePath, strings.NewReader(benchmarkPayload))
+	sum := sha256.Sum256([]byte(benchmarkPayload))
+	if err := sigv4.Sign(r, d.operator, hex.EncodeToString(sum[:]), "lambda", "us-east-1", signedNow); err != nil {
+		b.Fatal(err)
+	}
+	body := strings.NewReader(benchmarkPayload)
+	w := &discardWriter{header: http.Header{}}
+	b.ReportAllocs()
+	for b.Loop() {
+		body.Reset(benchmarkPayload)
+		r.Body = io.NopCloser(body)
+		clear(w.header)
+		d.ServeHTTP(w, r)
+	}
+	if w.status != http.StatusOK {
+		b.Errorf("status %d", w.status)
+	}
+}

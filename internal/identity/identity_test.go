@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -480,4 +481,30 @@ func BenchmarkFindSession(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// FuzzSessionTokens sends anything as a session token: it is refused, and nothing
+// panics.
+func FuzzSessionTokens(f *testing.F) {
+	fixture := newFixture(f)
+	role, err := fixture.CreateRole(f.Context(), fixture.account(), "r", mayInvoke)
+	if err != nil {
+		f.Fatal(err)
+	}
+	session, err := fixture.Session(role, "f")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(session.AccessKeyID, session.SessionToken+"A")
+	f.Add("ASIAAAAAAAAAAAAAAAAA", session.SessionToken)
+	f.Add("AKIA", "")
+	f.Add("", "AQ==")
+	f.Fuzz(func(t *testing.T, id, token string) {
+		c, err := fixture.Find(id, token)
+		raw, _ := base64.StdEncoding.DecodeString(token)
+		own, _ := base64.StdEncoding.DecodeString(session.SessionToken)
+		if err == nil && (id != session.AccessKeyID || !bytes.Equal(raw, own)) {
+			t.Errorf("found %+v", c)
+		}
+	})
 }

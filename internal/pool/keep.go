@@ -220,6 +220,7 @@ func (p *Pool) Retire(account lambent.AccountID, name lambent.FunctionName, vers
 func (p *Pool) Renew(role string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.renewed[role] = time.Now()
 	for _, w := range p.workers {
 		if w.line.fn.Role == role {
 			w.until = time.Unix(0, 0)

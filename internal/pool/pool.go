@@ -83,6 +83,8 @@ type Pool struct {
 	// +checklocks:mu
 	times map[placement.Configuration]*placement.Times
 	// +checklocks:mu
+	renewed map[string]time.Time // when roles were last made or removed
+	// +checklocks:mu
 	probed time.Time // when the warm instances were
 	// +checklocks:mu
 	yieldSince time.Time // since when refilling gives way to starts; zero: it does not
@@ -187,7 +189,7 @@ func New(opts Options) *Pool {
 	ctx, stop := context.WithCancel(context.Background())
 	return &Pool{opts: opts, host: opts.Host, shares: opts.Host.SharesInstances(), log: opts.Log, ctx: ctx, stop: stop, wake: make(chan struct{}, 1),
 		lines: map[lambent.MatchKey]*line{}, workers: map[lambent.ContainerID]*worker{}, supplies: map[placement.Configuration]*supply{},
-		warm: map[placement.Configuration][]placement.Warm{}, places: map[lambent.InstanceID]*place{}, times: map[placement.Configuration]*placement.Times{}}
+		warm: map[placement.Configuration][]placement.Warm{}, places: map[lambent.InstanceID]*place{}, times: map[placement.Configuration]*placement.Times{}, renewed: map[string]time.Time{}}
 }
 
 // Acquire gets a container for fn: an idle one, else the first to become idle or

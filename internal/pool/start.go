@@ -388,6 +388,9 @@ func (p *Pool) started(st *start, pl *place, c *host.Container, loaded host.Load
 	w := &worker{container: c, line: l, place: pl, until: c.CredentialsEnd()}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if !st.began.After(p.renewed[l.fn.Role]) { // its credentials may be older
+		w.until = time.Unix(0, 0)
+	}
 	if asPlanned {
 		remember(st.took(p.timesOf(l.supply.config)), time.Since(st.began))
 	}
