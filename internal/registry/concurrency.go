@@ -33,7 +33,9 @@ func (r *reservation) taken() int {
 
 // follow keeps the reservations up to date with the tables.
 func (rs *reservations) follow(o *Objects) {
+	rs.mu.Lock()
 	rs.byFunction, rs.byAccount = map[functionKey]*reservation{}, map[lambent.AccountID]int{}
+	rs.mu.Unlock()
 	o.Settings.Subscribe(func(c ObjectChange[FunctionSettings]) {
 		rs.change(c.Key.function(), func(r *reservation) {
 			r.reserved = nil

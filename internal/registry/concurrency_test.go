@@ -45,7 +45,7 @@ func TestConcurrencyIsAddedUpFromWhatIsReservedAndProvisioned(t *testing.T) {
 	is(f, -1, 993)
 	must(0, f.DeleteFunction(t.Context(), account, "a"))(t)
 	is(f, -1, 1000)
-	if n := len(f.reservations.byFunction) + len(f.reservations.byAccount); n != 0 {
+	if n := f.reservations.len(); n != 0 {
 		t.Errorf("%d reservations are left of nothing", n)
 	}
 	if n := testing.AllocsPerRun(100, func() { f.Concurrency(account, "a", 1000) }); n != 0 {
@@ -65,4 +65,10 @@ func TestTaggingKeepsTheRevision(t *testing.T) {
 	if functions, bytes := f.Usage(account); functions != 1 || bytes != 3 {
 		t.Errorf("%d functions, %d bytes", functions, bytes)
 	}
+}
+
+func (rs *reservations) len() int {
+	rs.mu.Lock()
+	defer rs.mu.Unlock()
+	return len(rs.byFunction) + len(rs.byAccount)
 }

@@ -434,20 +434,28 @@ func (r *Registry) notFound(op string, account lambent.AccountID, name lambent.F
 // Codes is the set of packages that functions have, those of their layers
 // included.
 func (r *Registry) Codes() map[lambent.CodeHash]bool {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	set := make(map[lambent.CodeHash]bool, len(r.functions))
-	add := func(fn *lambent.Function) {
+	set := map[lambent.CodeHash]bool{}
+	for _, fn := range r.all() {
 		set[fn.Code] = true
 		for _, l := range fn.Layers {
 			set[l.Code] = true
 		}
 	}
-	for k, latest := range r.functions {
-		add(latest.fn)
-		for _, s := range r.versions[k] {
-			add(s.fn)
+	return set
+}
+
+// all lists the versions of all functions, $LATEST among them, in no order.
+func (r *Registry) all() []*lambent.Function {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	fns := make([]*lambent.Function, 0, len(r.functions))
+	for _, latest := range r.functions {
+		fns = append(fns, latest.fn)
+	}
+	for _, versions := range r.versions {
+		for _, s := range versions {
+			fns = append(fns, s.fn)
 		}
 	}
-	return set
+	return fns
 }
