@@ -113,6 +113,9 @@ func (i *Instance) Assign(account lambent.AccountID) error {
 	if err := i.requireState("assign", lambent.InstanceWarm); err != nil {
 		return err
 	}
+	if i.doomed { // and still warm: it goes from there
+		return fmt.Errorf("assign instance %s: it is being destroyed", i.id)
+	}
 	i.account = account
 	i.changeState(lambent.InstanceActive)
 	return nil

@@ -1,8 +1,39 @@
 package pool
 
+import "lambent"
+
+// Waiting is how many callers wait in the line of a function.
+func (p *Pool) Waiting(fn *lambent.Function) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l := p.lines[fn.Key()]; l != nil {
+		return len(l.waiters)
+	}
+	return 0
+}
+
 // Queued is how many callers wait for whom nothing is starting.
 func (p *Pool) Queued() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.queued
+}
+
+// Idle is how many runtimes wait for code, as the pool knows.
+func (p *Pool) Idle() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, pl := range p.places {
+		n += len(pl.waiting)
+	}
+	return n
+}
+
+// Forsake forgets the leases that are out: the test that has them failed, and
+// will not end them.
+func (p *Pool) Forsake() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.busy = 1
+	p.leaseEnded()
 }

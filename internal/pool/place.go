@@ -201,16 +201,17 @@ func (p *Pool) stopContainer(pl *place, c *host.Container, reserved *lambent.Mat
 	if reserved != nil && !pl.abandoned {
 		placed--
 	}
+	dead := false
 	select {
-	case <-pl.inst.Done(): // it died, with all that was in it
-		placed = 0
+	case <-pl.inst.Done(): // with all that was in it
+		dead = true
 	default:
 	}
 	switch {
 	case pl.closed:
 		return // whose room nobody asks for any more
-	case placed == 0 && len(pl.claims) == 0:
-		p.close(pl)
+	case dead || placed == 0 && len(pl.claims) == 0:
+		p.close(pl) // starts that wait for a runtime in it go elsewhere
 		return
 	}
 	p.work.Go(func() {

@@ -31,7 +31,13 @@ func start(t *testing.T, f *hosttest.Fixture, change func(*pool.Options)) *pool.
 	ctx, stop := context.WithCancel(context.Background())
 	var done sync.WaitGroup
 	done.Go(func() { p.Run(ctx, 5*time.Second) })
-	t.Cleanup(func() { stop(); done.Wait() })
+	t.Cleanup(func() {
+		if t.Failed() {
+			p.Forsake()
+		}
+		stop()
+		done.Wait()
+	})
 	return p
 }
 

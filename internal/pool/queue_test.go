@@ -59,6 +59,42 @@ func TestRoomOnAnAccountsInstanceGoesToItsCallerWhoeverElseWaits(t *testing.T) {
 	}
 }
 
+// A caller waits for a runtime to be booted on the account's instance, for which
+// it is not its turn yet, and gives up; the only container there ends meanwhile.
+func TestAnInstanceGoesThoughTheLastStartOnItWasNotNeeded(t *testing.T) {
+	f := hosttest.New(t, fake.Options{})
+	p := sharing(t, f, func(o *pool.Options) { o.Targets, o.MaxBoots, o.Spares = nil, 1, 0 })
+	fn := of(1, "f", "echo", 128)
+	one := acquire(t, p, fn)
+	f.Driver.Script(fake.Fault{Op: fake.OpStart, Nth: 1, Delay: 100 * time.Millisecond})
+	other := make(chan *pool.Lease, 1)
+	go func() { // takes the only turn
+		l, err := p.Acquire(t.Context(), of(2, "f", "echo", 128))
+		if err != nil {
+			t.Error(err)
+		}
+		other <- l
+	}()
+	hosttest.Eventually(t, "an instance is booting", func() bool { return f.Driver.Count(fake.OpStart) == 2 })
+	ctx, giveUp := context.WithCancel(t.Context())
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		if _, err := p.Acquire(ctx, fn); err == nil {
+			t.Error("it got a container")
+		}
+	}()
+	hosttest.Eventually(t, "it waits", func() bool { return p.Waiting(fn) == 1 })
+	giveUp()
+	<-gone
+	one.Discard()
+	hosttest.Eventually(t, "the container has ended", func() bool { return f.Driver.Alive().Containers == 0 })
+	if l := <-other; l != nil {
+		l.Discard()
+	}
+	hosttest.Eventually(t, "nothing is left", func() bool { return f.Driver.Alive() == fake.Alive{} })
+}
+
 // An instance that dies while it is given its function takes room until nothing
 // is left of it: the next try waits for that.
 func TestNeverMoreInstancesThanTheLimitWhateverDies(t *testing.T) {

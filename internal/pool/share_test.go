@@ -43,6 +43,13 @@ func settled(t *testing.T, f *hosttest.Fixture, instances, containers int64) {
 	})
 }
 
+// ready waits until so many runtimes wait for code, in warm instances and beside
+// what runs.
+func ready(t *testing.T, p *pool.Pool, runtimes int) {
+	t.Helper()
+	hosttest.Eventually(t, fmt.Sprintf("%d runtimes wait", runtimes), func() bool { return p.Idle() == runtimes })
+}
+
 func of(account int, name, handler string, memoryMB int) *lambent.Function {
 	fn := hosttest.Function(name, handler)
 	fn.Account, fn.MemoryMB = lambent.AccountID(fmt.Sprintf("%012d", account)), memoryMB
@@ -54,7 +61,7 @@ func instanceOf(l *pool.Lease) lambent.InstanceID { return l.Container.Instance(
 func TestTheAccountsSecondFunctionStartsInTheWaitingRuntimeOfItsInstance(t *testing.T) {
 	f := hosttest.New(t, fake.Options{})
 	p := sharing(t, f, func(o *pool.Options) { o.Targets = map[lambent.Family]int{lambent.FamilyNode: 1} })
-	settled(t, f, 1, 2) // a warm instance with its spare
+	ready(t, p, 2) // a warm instance with its spare
 	one := acquire(t, p, of(1, "one", "echo", 256))
 	if one.Kind != lambent.StartWarm {
 		t.Errorf("the first is a %s: %s", one.Kind, one.Reason)
@@ -132,7 +139,7 @@ func TestAllotmentsNeverExceedAnInstance(t *testing.T) {
 func TestAContainerThatIsEndedLeavesItsSiblingsAndItsRoom(t *testing.T) {
 	f := hosttest.New(t, fake.Options{})
 	p := sharing(t, f, func(o *pool.Options) { o.Targets = map[lambent.Family]int{lambent.FamilyNode: 1}; o.MaxInstances = 2 })
-	settled(t, f, 1, 2)
+	ready(t, p, 2)
 	one, two := acquire(t, p, of(1, "one", "echo", 512)), acquire(t, p, of(1, "two", "exit 1", 512))
 	if instanceOf(one) != instanceOf(two) {
 		t.Fatal("they are not on one instance")
@@ -171,7 +178,7 @@ func TestAContainerThatIsEndedLeavesItsSiblingsAndItsRoom(t *testing.T) {
 func TestAnInstanceThatDiesTakesItsContainersAndNobodyElses(t *testing.T) {
 	f := hosttest.New(t, fake.Options{})
 	p := sharing(t, f, nil)
-	settled(t, f, 2, 4)
+	ready(t, p, 4)
 	one, two := acquire(t, p, of(1, "one", "echo", 256)), acquire(t, p, of(1, "two", "echo", 256))
 	other := acquire(t, p, of(2, "one", "echo", 256))
 	one.Release() // idle
@@ -197,7 +204,7 @@ func TestAWaitingRuntimeThatDiesIsReplacedAndHarmsNothing(t *testing.T) {
 	f := hosttest.New(t, fake.Options{})
 	p := sharing(t, f, func(o *pool.Options) { o.Targets = nil })
 	one := acquire(t, p, of(1, "one", "echo", 256))
-	settled(t, f, 1, 2)
+	ready(t, p, 1)
 	hosttest.Eventually(t, "one waits, and ends", func() bool { return f.EndWaiting() == 1 })
 	hosttest.Eventually(t, "another waits", func() bool { return f.Driver.Count(fake.OpNewContainer) >= 3 && f.Driver.Alive().Containers == 2 })
 	two := acquire(t, p, of(1, "two", "echo", 256))
@@ -211,7 +218,7 @@ func TestAWaitingRuntimeThatDiesIsReplacedAndHarmsNothing(t *testing.T) {
 func TestParallelFirstCallsGetAContainerEachOnInstancesOfTheAccount(t *testing.T) {
 	f := hosttest.New(t, fake.Options{})
 	p := sharing(t, f, func(o *pool.Options) { o.MaxInstances = 40 })
-	settled(t, f, 2, 4)
+	ready(t, p, 4)
 	fn := of(1, "f", "echo", 256)
 	const callers = 12
 	var wait sync.WaitGroup

@@ -139,6 +139,7 @@ func (p *Pool) bootPending() {
 			if p.dropUnneeded(c) {
 				pl.removeClaim(k)
 				p.containers.Vacate(pl.inst.ID(), c.line.key)
+				p.closeEmpty(pl)
 				continue
 			}
 			p.bootInside(pl, c.line.supply)
