@@ -187,49 +187,19 @@ func TestUnsupportedOperationsSaySo(t *testing.T) {
 	t.Parallel()
 	c := newCaller(t)
 	f := aws.String("f")
-	esm := aws.String("14e0db71-5d35-4eb5-b481-8945cf9d10c2")
+	execution := aws.String(c.ARN("f") + ":1/durable-execution/name/14e0db71-5d35-4eb5-b481-8945cf9d10c2")
 	ctx := t.Context()
 	calls := map[string]func() error{
-		"ListEventSourceMappings": func() error {
-			_, err := c.ListEventSourceMappings(ctx, &lambda.ListEventSourceMappingsInput{})
-			return err
-		},
-		"GetEventSourceMapping": func() error {
-			_, err := c.GetEventSourceMapping(ctx, &lambda.GetEventSourceMappingInput{UUID: esm})
-			return err
-		},
-		"PutFunctionEventInvokeConfig": func() error {
-			_, err := c.PutFunctionEventInvokeConfig(ctx, &lambda.PutFunctionEventInvokeConfigInput{FunctionName: f})
-			return err
-		},
-		"PutFunctionConcurrency": func() error {
-			_, err := c.PutFunctionConcurrency(ctx, &lambda.PutFunctionConcurrencyInput{FunctionName: f, ReservedConcurrentExecutions: aws.Int32(1)})
-			return err
-		},
-		"ListProvisionedConcurrencyConfigs": func() error {
-			_, err := c.ListProvisionedConcurrencyConfigs(ctx, &lambda.ListProvisionedConcurrencyConfigsInput{FunctionName: f})
-			return err
-		},
-		"CreateFunctionUrlConfig": func() error {
-			_, err := c.CreateFunctionUrlConfig(ctx, &lambda.CreateFunctionUrlConfigInput{FunctionName: f, AuthType: types.FunctionUrlAuthTypeNone})
-			return err
-		},
-		"ListTags": func() error {
-			_, err := c.ListTags(ctx, &lambda.ListTagsInput{Resource: aws.String(c.ARN("f"))})
-			return err
-		},
-		"ListCodeSigningConfigs": func() error {
-			_, err := c.ListCodeSigningConfigs(ctx, &lambda.ListCodeSigningConfigsInput{})
-			return err
-		},
-		"GetRuntimeManagementConfig": func() error {
-			_, err := c.GetRuntimeManagementConfig(ctx, &lambda.GetRuntimeManagementConfigInput{FunctionName: f})
-			return err
-		},
-		"GetAccountSettings":    func() error { _, err := c.GetAccountSettings(ctx, &lambda.GetAccountSettingsInput{}); return err },
-		"ListCapacityProviders": func() error { _, err := c.ListCapacityProviders(ctx, &lambda.ListCapacityProvidersInput{}); return err },
 		"ListDurableExecutionsByFunction": func() error {
 			_, err := c.ListDurableExecutionsByFunction(ctx, &lambda.ListDurableExecutionsByFunctionInput{FunctionName: f})
+			return err
+		},
+		"StopDurableExecution": func() error {
+			_, err := c.StopDurableExecution(ctx, &lambda.StopDurableExecutionInput{DurableExecutionArn: execution})
+			return err
+		},
+		"GetDurableExecution": func() error {
+			_, err := c.GetDurableExecution(ctx, &lambda.GetDurableExecutionInput{DurableExecutionArn: execution})
 			return err
 		},
 	}

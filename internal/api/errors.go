@@ -58,12 +58,12 @@ const reasonNoCodeSigningConfig = "NoCodeSigningConfig"
 
 // named are the exceptions that a Reason picks within its Kind.
 var named = map[string]exception{
-	"SerializationException":        {http.StatusBadRequest, "SerializationException", bodyPlain},
-	"UnknownOperationException":     {http.StatusNotFound, "UnknownOperationException", bodyPlain},
-	"RequestTimeoutException":       {http.StatusRequestTimeout, "RequestTimeoutException", bodyPlain},
-	"PolicyLengthExceededException": {http.StatusBadRequest, "PolicyLengthExceededException", bodyTyped},
-	"CodeStorageExceededException":  {http.StatusBadRequest, "CodeStorageExceededException", bodyTyped},
-	registry.ReasonAliasOfLatest:    {http.StatusBadRequest, "InvalidParameterValueException", bodyPlain},
+	"SerializationException":                        {http.StatusBadRequest, "SerializationException", bodyPlain},
+	"UnknownOperationException":                     {http.StatusNotFound, "UnknownOperationException", bodyPlain},
+	"RequestTimeoutException":                       {http.StatusRequestTimeout, "RequestTimeoutException", bodyPlain},
+	"PolicyLengthExceededException":                 {http.StatusBadRequest, "PolicyLengthExceededException", bodyTyped},
+	"CodeStorageExceededException":                  {http.StatusBadRequest, "CodeStorageExceededException", bodyTyped},
+	registry.ReasonAliasOfLatest:                    {http.StatusBadRequest, "InvalidParameterValueException", bodyPlain},
 	"CodeSigningConfigNotFoundException":            {http.StatusNotFound, "CodeSigningConfigNotFoundException", bodyTypedCapital},
 	reasonNoCodeSigningConfig:                       {http.StatusNotFound, "ResourceNotFoundException", bodyCapital},
 	"ProvisionedConcurrencyConfigNotFoundException": {http.StatusNotFound, "ProvisionedConcurrencyConfigNotFoundException", bodyTyped},

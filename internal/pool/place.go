@@ -179,6 +179,11 @@ func (p *Pool) bootInside(pl *place, s *supply) {
 			if k >= 0 {
 				pl.removeClaim(k).got <- booted{}
 			}
+			select {
+			case <-pl.inst.Done(): // nothing will ever boot in it: who else waits goes elsewhere
+				p.close(pl)
+			default:
+			}
 			return
 		}
 		switch {
