@@ -91,10 +91,26 @@ func handlers() map[string]handler {
 // remarks are what callers should know of an operation beside that it works, or
 // does not: one line each, without a full stop.
 func remarks() map[string]string {
+	const later = "remembered and shown; without effect yet"
 	return map[string]string{
 		"CreateFunction": "no VPC, no dead-letter queue, no SnapStart, no file systems, no tracing: what is asked for and cannot be had is refused",
 		"AddPermission":  "a principal is not looked up: a user or role of its ARN need not exist",
 		"Invoke":         "types RequestResponse and DryRun",
 		"PublishVersion": "no PublishTo",
+
+		"PutFunctionConcurrency":          "remembered, and counted against what others may reserve; calls are not held to it yet",
+		"PutProvisionedConcurrencyConfig": "remembered; nothing is kept ready yet, so that it stays IN_PROGRESS",
+		"PutFunctionEventInvokeConfig":    later + ": there are no asynchronous calls",
+		"UpdateFunctionEventInvokeConfig": later + ": there are no asynchronous calls",
+		"CreateFunctionUrlConfig":         later + ": nothing answers at a URL",
+		"UpdateFunctionUrlConfig":         later + ": nothing answers at a URL",
+		"CreateEventSourceMapping":        later + ": nothing polls",
+		"UpdateEventSourceMapping":        later + ": nothing polls",
+		"CreateCapacityProvider":          later,
+		"UpdateCapacityProvider":          later,
+		"PutFunctionScalingConfig":        later,
+		"PutRuntimeManagementConfig":      later,
+		"PutFunctionRecursionConfig":      later,
+		"CreateCodeSigningConfig":         "signatures cannot be verified: a function whose config enforces them takes no code",
 	}
 }
