@@ -121,10 +121,11 @@ const (
 	OutcomeThrottled                    // no capacity, or a limit
 	OutcomeTimedOut                     // over the function's timeout
 	OutcomeLost                         // the platform lost it; never silently
+	OutcomeAbandoned                    // its caller left before a container was there; nothing ran
 )
 
 func (o Outcome) String() string {
-	return stateName(o, "success", "function_error", "throttled", "timed_out", "lost")
+	return stateName(o, "success", "function_error", "throttled", "timed_out", "lost", "abandoned")
 }
 
 func hasEdge[S ~uint8](edges [][]S, from, to S) bool {

@@ -7,6 +7,7 @@ import (
 	"lambent"
 	"lambent/internal/host"
 	"lambent/internal/obs"
+	"lambent/internal/pool"
 )
 
 // record tells of an execution that has ended in a container.
@@ -41,6 +42,9 @@ func (s *Service) recordRefusal(inv *lambent.Invocation, fn *lambent.Function, s
 		e.Outcome, e.Error = lambent.OutcomeThrottled, refused.Reason
 		if e.Reason = refused.Message; refused.Err != nil {
 			e.Reason = refused.Err.Error()
+		}
+		if errors.Is(err, pool.ErrLeft) { // not for want of capacity
+			e.Outcome, e.Error = lambent.OutcomeAbandoned, ""
 		}
 	} else if ok && kind != lambent.KindInternal && e.Reason == "" {
 		e.Reason = refused.Message // made for the caller

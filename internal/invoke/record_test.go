@@ -1,6 +1,7 @@
 package invoke_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -95,6 +96,40 @@ func TestThrottledCallsAreRecordedAndNobodyIsLeftWaiting(t *testing.T) {
 	if n := waiting(); n != 0 {
 		t.Errorf("at the end %d calls are counted as waiting", n)
 	}
+}
+
+// That a caller has no patience says nothing of the machine: no alarm may come of
+// it.
+func TestACallWhoseCallerLeftIsNotRecordedAsThrottled(t *testing.T) {
+	p := start(t, 0, func(o *pool.Options) { o.MaxInstances, o.InstanceMB = 1, 128 }, fake.Options{})
+	p.deploy("f", "wait gate")
+	var calls sync.WaitGroup
+	calls.Go(func() { p.call(t, "f", "1") })
+	hosttest.Eventually(t, "the first call runs", func() bool {
+		s := p.pool.Snapshots()
+		return len(s) == 1 && len(s[0].Containers) == 1 && s[0].Containers[0].State == lambent.ContainerBusy
+	})
+	ctx, leave := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() {
+		_, err := p.Invoke(ctx, &lambent.Invocation{RequestID: "left", Account: lambent.DefaultAccount, Function: "f", ReceivedAt: time.Now()})
+		left <- err
+	}()
+	hosttest.Eventually(t, "the second call waits", func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.waiting == 1
+	})
+	leave()
+	if err := <-left; err == nil {
+		t.Error("it ran")
+	}
+	e := p.recorded(t, "left")
+	if e.Outcome != lambent.OutcomeAbandoned || e.Error != "" || e.StartKind != "" || e.Reason != pool.ErrLeft.Error() {
+		t.Errorf("the record is %+v", e)
+	}
+	p.Open("gate")
+	calls.Wait()
 }
 
 func TestWhatReachedNoDecisionLeavesNoRecord(t *testing.T) {

@@ -72,7 +72,7 @@ func throttleReasons() []string {
 
 // outcomes are all there are.
 func outcomes() (names []string) {
-	for o := lambent.OutcomeSuccess; o <= lambent.OutcomeLost; o++ {
+	for o := lambent.OutcomeSuccess; o <= lambent.OutcomeAbandoned; o++ {
 		names = append(names, o.String())
 	}
 	return names

@@ -250,9 +250,18 @@ func (p *Pool) Acquire(ctx context.Context, fn *lambent.Function) (*Lease, error
 				g.lease.Release()
 			}
 		}
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return nil, &lambent.Error{Op: "run", Resource: string(fn.Name), Kind: lambent.KindThrottled,
+				Reason: string(placement.ThrottleCapacity), Message: "Rate Exceeded.", Err: ErrLeft}
+		}
 		return nil, throttled(fn, placement.ThrottleCapacity, "no container became free in time")
 	}
 }
+
+// ErrLeft is why Acquire ends when its context is cancelled. To a door it is of
+// kind KindThrottled like a wait that was too long, but it tells nothing of the
+// machine.
+var ErrLeft = errors.New("its caller left while it waited for a container")
 
 // lineOf finds or makes the line of a function.
 //
