@@ -1,6 +1,10 @@
 package pool
 
-import "lambent"
+import (
+	"lambent"
+	"lambent/internal/host"
+	"lambent/internal/placement"
+)
 
 // Waiting is how many callers wait in the line of a function.
 func (p *Pool) Waiting(fn *lambent.Function) int {
@@ -36,4 +40,18 @@ func (p *Pool) Forsake() {
 	defer p.mu.Unlock()
 	p.busy = 1
 	p.leaseEnded()
+}
+
+// BootDone is the end of an instance's boot that a caller of fn has claimed.
+func (p *Pool) BootDone(fn *lambent.Function, i *host.Instance, c *host.Container) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	l, err := p.lineOf(fn)
+	if err != nil {
+		return err
+	}
+	l.supply.claims = append(l.supply.claims, &claim{line: l, got: make(chan booted, 1)})
+	p.instances++
+	p.bootDone(l.supply, &place{inst: i, supply: l.supply, boots: map[placement.Configuration]int{}}, c)
+	return nil
 }

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
 	"lambent/internal/host/hosttest"
+	"lambent/internal/hostinfo"
 	"lambent/internal/pool"
 	"lambent/internal/sandbox/fake"
 )
@@ -126,4 +128,26 @@ func TestNeverMoreInstancesThanTheLimitWhateverDies(t *testing.T) {
 	if most > limit {
 		t.Errorf("%d instances, with a limit of %d", most, limit)
 	}
+}
+
+// The last instance may have booted while the pool ended all the others: the
+// server would wait for it for ever.
+func TestAnInstanceThatBootsWhileThePoolEndsGoesToo(t *testing.T) {
+	f := hosttest.New(t, fake.Options{})
+	p := pool.New(pool.Options{Host: f.Host, Runtimes: []hostinfo.Installed{hosttest.Node()}, MaxInstances: 1, InstanceMB: 512, Log: slog.New(slog.DiscardHandler)})
+	ctx, stop := context.WithCancel(t.Context())
+	stop()
+	p.Run(ctx, time.Second)
+	i, err := f.Host.Start(t.Context(), 512)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := i.Boot(t.Context(), hosttest.Node(), 512)
+	if err == nil {
+		err = p.BootDone(of(1, "f", "echo", 128), i, c)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	hosttest.Eventually(t, "nothing is left", func() bool { return f.Driver.Alive() == fake.Alive{} && len(p.Snapshots()) == 0 })
 }

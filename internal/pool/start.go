@@ -470,21 +470,33 @@ func (p *Pool) boot(s *supply) {
 			p.bootFailed(s, pl, err)
 			return
 		}
-		s.failures = 0
-		p.places[pl.inst.ID()] = pl
-		p.keepWaiting(pl, c, s.config)
-		switch {
-		case len(s.claims) > 0:
-			cl := s.claims[0]
-			s.claims = s.claims[1:]
-			cl.got <- booted{place: pl, container: p.give(pl, cl.line)}
-		case p.draining:
-			p.close(pl)
-		default:
-			p.warm[s.config] = append(p.warm[s.config], placement.Warm{Instance: pl.inst.ID(), Container: c.ID()})
-			p.serveQueued() // a queued caller may take it
-		}
+		p.bootDone(s, pl, c)
 	})
+}
+
+// bootDone hands an instance that has booted to whoever claimed first, else it
+// waits warm. Once the pool was stopped it is ended: who claimed it may not have
+// noticed yet, and drain may have been through the places before this one was
+// among them.
+//
+// +checklocks:p.mu
+func (p *Pool) bootDone(s *supply, pl *place, c *host.Container) {
+	s.failures = 0
+	p.places[pl.inst.ID()] = pl
+	p.keepWaiting(pl, c, s.config)
+	switch {
+	case p.ctx.Err() != nil:
+		p.close(pl)
+	case len(s.claims) > 0:
+		cl := s.claims[0]
+		s.claims = s.claims[1:]
+		cl.got <- booted{place: pl, container: p.give(pl, cl.line)}
+	case p.draining:
+		p.close(pl)
+	default:
+		p.warm[s.config] = append(p.warm[s.config], placement.Warm{Instance: pl.inst.ID(), Container: c.ID()})
+		p.serveQueued() // a queued caller may take it
+	}
 }
 
 // bootFailed gives the failure to the first claim and lets the pool of this
