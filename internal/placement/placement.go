@@ -106,8 +106,10 @@ type Request struct {
 	// Starting counts the containers being brought up for Key, and Waiting the
 	// callers who wait for one of Key, this one not counted.
 	Starting, Waiting int
-	Function          Quota // the function's reserved concurrency
-	Account           Quota // the account's
+	// Beside, of Stand, is the code whose containers the new one is wanted beside.
+	Beside   lambent.CodeHash
+	Function Quota // the function's reserved concurrency
+	Account  Quota // the account's
 }
 
 // Action is what a plan wants done.
@@ -198,6 +200,40 @@ func Decide(s Snapshot, req Request, now time.Time) Plan {
 		p.evict(s, now)
 	}
 	return p
+}
+
+// Stand finds where a container goes for which no caller waits: beside those of
+// other code, on their instance, where that has room, even if a runtime has to be
+// booted there. Otherwise as Decide, but for nobody's sake is anything ended, and
+// nobody is kept waiting: Refuse says that there is no room. It changes nothing.
+func Stand(s Snapshot, req Request) Plan {
+	own, waiting, cached := s.Containers.bestRoom(req)
+	warm := s.Warm[req.Configuration]
+	w := why{configuration: req.Configuration, count: s.Instances, max: s.MaxInstances, times: s.Times}
+	if own != nil {
+		w.instance, w.cached = own.instance, cached
+	}
+	beside := own != nil && own.codes[req.Beside] > 0
+	switch {
+	case waiting != "":
+		w.because = spareAtHand
+		return Plan{Action: NewContainer, Instance: own.instance, Container: waiting, why: w}
+	case beside:
+		w.because = roomAtHand
+		return Plan{Action: NewContainer, Instance: own.instance, why: w}
+	case len(warm) > 0:
+		w.because, w.own = warmAtHand, own != nil
+		w.instance, w.count = warm[0].Instance, len(warm)-1
+		return Plan{Action: TakeWarm, Instance: warm[0].Instance, Container: warm[0].Container, why: w}
+	case own != nil:
+		w.because = roomAtHand
+		return Plan{Action: NewContainer, Instance: own.instance, why: w}
+	case s.Instances < s.MaxInstances:
+		w.because = nothingReady
+		return Plan{Action: StartOnDemand, why: w}
+	}
+	w.because = noRoom
+	return Plan{Action: Refuse, Throttle: ThrottleCapacity, why: w}
 }
 
 // evict finds what to destroy for a caller who else would wait for an execution

@@ -24,6 +24,7 @@ const (
 	evictIdle
 	evictWarm
 	queueFull
+	noRoom
 )
 
 // why holds what a reason in words is made of.
@@ -83,6 +84,8 @@ func (p Plan) Reason() string {
 			w.configuration, w.noSpare(), w.count, w.max, took(w.times.Instance))
 	case machineFull:
 		return w.full() + "; waited for one to become free"
+	case noRoom:
+		return w.full() + "; nothing is ended to make room"
 	case evictIdle:
 		return fmt.Sprintf("%s; ended instance %s, idle for %s, to make room", w.full(), w.instance, span(w.age))
 	case evictWarm:

@@ -188,9 +188,10 @@ func (cs *Containers) Tenancy(id lambent.InstanceID) (placed, freeMB, spares int
 }
 
 // bestRoom finds the account's instance that a new container goes to: one that
-// runs the same language and has room; with a waiting runtime rather than
-// without, then with the code rather than without (P02-C2), then the fullest, so
-// that others can empty. spare is the waiting runtime, if any.
+// runs the same language and has room; beside the containers it is wanted beside
+// rather than elsewhere (P09-R3), with a waiting runtime rather than without, then
+// with the code rather than without (P02-C2), then the fullest, so that others can
+// empty. spare is the waiting runtime, if any.
 func (cs *Containers) bestRoom(req Request) (best *room, waiting lambent.ContainerID, cached bool) {
 	if cs == nil {
 		return nil, "", false
@@ -203,6 +204,9 @@ func (cs *Containers) bestRoom(req Request) (best *room, waiting lambent.Contain
 		has := r.codes[req.Key.Code] > 0
 		runtime := r.spareOf(req.Configuration)
 		score := 0
+		if req.Beside != "" && r.codes[req.Beside] > 0 {
+			score += 4
+		}
 		if runtime != "" {
 			score += 2
 		}

@@ -25,6 +25,7 @@ import (
 //	busy ID, idle ID at=AGE, gone ID        what happens to it; answers true or false
 //	warm INSTANCE CONFIG…                   a warm instance
 //	decide KEY… CONFIG… [starting=N waiting=N function=USED/MAX accounts=USED/MAX]
+//	stand KEY… CONFIG… [beside=CODE]        beside the code old, if not told
 //	assign INSTANCE KEY… CONFIG… capacity=MB  an instance of the key's account
 //	reserve INSTANCE KEY…, vacate INSTANCE KEY…, close INSTANCE
 //	spare INSTANCE ID CONFIG…               a runtime waits on it; take INSTANCE ID
@@ -190,6 +191,8 @@ func (w *world) obey(line string) (answer string, err error) {
 		w.snap.Warm[c] = append(w.snap.Warm[c], Warm{Instance: lambent.InstanceID(id), Container: lambent.ContainerID("c-of-" + id)})
 	case command == "decide" && args == 1:
 		return w.decide(o), nil
+	case command == "stand" && args == 1:
+		return describe(Stand(w.snap, Request{Key: o.key(), Configuration: o.configuration(), Beside: lambent.CodeHash(o.text("beside", "old"))})), nil
 	case command == "assign" && args == 2:
 		w.cs.Assign(lambent.InstanceID(words[1]), o.key().Account, o.configuration(), o.number("capacity", 1024))
 	case command == "close" && args == 2:
@@ -233,6 +236,10 @@ func (w *world) obey(line string) (answer string, err error) {
 func (w *world) decide(o *options) string {
 	p := Decide(w.snap, Request{Key: o.key(), Configuration: o.configuration(), Starting: o.number("starting", 0),
 		Waiting: o.number("waiting", 0), Function: o.quota("function"), Account: o.quota("accounts")}, w.now)
+	return describe(p)
+}
+
+func describe(p Plan) string {
 	line := p.Action.String()
 	for _, word := range []string{string(p.Container), string(p.Instance), string(p.Kind()), string(p.Throttle)} {
 		if word != "" {
