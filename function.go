@@ -54,6 +54,11 @@ type Function struct {
 	UpdateStatus     string // InProgress, Successful, Failed; empty while it is being created
 	UpdateReason     string
 	UpdateReasonCode string
+
+	// Previous, of a $LATEST whose last change is not in place yet, is what is in
+	// place: what it goes back to if the change fails, and what may stand in for it
+	// until then. It has no Previous itself.
+	Previous *Function
 }
 
 // Publishing says whether a change of $LATEST is published as a version at once.
@@ -71,6 +76,19 @@ func (f *Function) Key() MatchKey {
 		Account: f.Account, Function: f.Name, Version: f.Version, Code: f.Code, Config: f.ConfigHash,
 		Size: Size{MemoryMB: f.MemoryMB, EphemeralMB: f.EphemeralMB},
 	}
+}
+
+// CanStandIn reports whether a container of f may serve a call for other while
+// there is none of other: where nothing but the code, and with it the version,
+// differs of what a container has taken in. The calls get the answers of other
+// code, never another role, environment, policy, layer, runtime, handler or size.
+func (f *Function) CanStandIn(other *Function) bool {
+	mine, its := f.Key(), other.Key()
+	if mine == its {
+		return false
+	}
+	mine.Code, mine.Version = its.Code, its.Version
+	return mine == its
 }
 
 // HashConfig digests the configuration a running container has taken in:

@@ -14,6 +14,7 @@ type Invocation struct {
 	ClientContext string // JSON, already base64-decoded; empty for none
 	TraceID       string // X-Amzn-Trace-Id; empty for none
 	WantLogTail   bool   // X-Amz-Log-Type: Tail
+	Exact         bool   // X-Lambent-Exact: nothing may stand in for what is asked for
 
 	// Stream takes an answer that the function streams; nil: such an answer is
 	// the Result's Payload like any other.
@@ -51,6 +52,16 @@ type Start struct {
 	Instance      InstanceID
 	Container     ContainerID
 	ServedVersion Version
+	ServedCode    CodeHash
+	// What the call was for, which others may have stood in for.
+	RequestedVersion Version
+	RequestedCode    CodeHash
+
 	ReceivedAt    time.Time
 	ExecStartedAt time.Time // the runtime was handed the event; zero if it never was
+}
+
+// StoodIn tells whether other code than what was asked for served.
+func (s *Start) StoodIn() bool {
+	return s.RequestedVersion != "" && (s.RequestedVersion != s.ServedVersion || s.RequestedCode != s.ServedCode)
 }

@@ -109,6 +109,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	// prepare it: the host's side waits for the registry to be open.
 	var functions *registry.Registry
 	opened := make(chan struct{})
+	placing := make(chan struct{}) // closed once there are workers: before, nothing is warm
 	machine := host.New(host.Options{Driver: driver, Dir: filepath.Join(cfg.Data, "host"), Region: cfg.Region, Credentials: roleCredentials(cfg, who, log), InstanceCPUs: cfg.InstanceCPUs, Logs: logs, Observe: transitions(metrics), Log: log,
 		Fetch: func(ctx context.Context, hash lambent.CodeHash) (io.ReadCloser, int64, error) {
 			select {
@@ -122,7 +123,15 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 		return err
 	}
 	undo.push(machine.Close)
-	functions, err = registry.Open(ctx, node, registry.Options{Region: cfg.Region, Prepare: machine.Prepare, Log: log,
+	functions, err = registry.Open(ctx, node, registry.Options{Region: cfg.Region, Prepare: preparing(machine.Prepare, prepareWaits(), log), Log: log,
+		Stand: func(ctx context.Context, fn *lambent.Function, old ...*lambent.Function) error {
+			select {
+			case <-placing:
+				return workers.Stand(ctx, fn, old...)
+			default:
+				return nil
+			}
+		},
 		CodeDropped: func(hash lambent.CodeHash) {
 			if err := machine.DropCode(hash); err != nil {
 				log.Warn("unpacked code of a deleted function stays until the next start", "error", err)
@@ -146,6 +155,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	workers = pool.New(pool.Options{Host: machine, Runtimes: runtimes, Strict: cfg.StrictRuntimes, Targets: cfg.Pool, MaxInstances: limit, MaxQueue: maxQueue,
 		InstanceMB: cfg.InstanceMemoryMB, Spares: cfg.InstanceSpares, IdleTimeout: cfg.IdleTimeout, IdleMost: idleMost(cfg), ProbeEvery: probeEvery, ProbeTimeout: probeTimeout, InitTimeout: cfg.InitTimeout, BootTimeout: bootTimeout,
 		MaxBoots: 2 * runtime.NumCPU(), Log: log})
+	close(placing)
 	poolCtx, stopPool := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
 	// When the pool is told to end, executions have had their time: serve waits
@@ -153,19 +163,13 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	running.Go(func() { workers.Run(poolCtx, 0) })
 	undo.push(func() error { stopPool(); running.Wait(); return nil })
 	functions.Subscribe(func(c registry.Change) {
-		switch {
-		case c.FunctionDeleted():
-			workers.Retire(c.Account, c.Name, "", nil)
+		retire(workers, c)
+		if c.FunctionDeleted() {
 			running.Go(func() { // a subscriber must not wait
 				if err := logs.Delete(context.WithoutCancel(ctx), c.Account, c.Name); err != nil {
 					log.Warn("the log of a deleted function stays", "error", err)
 				}
 			})
-		case c.After == nil:
-			workers.Retire(c.Account, c.Name, c.Version, nil)
-		default:
-			key := c.After.Key()
-			workers.Retire(c.Account, c.Name, c.Version, &key)
 		}
 	})
 
@@ -192,6 +196,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	}
 	door.HandleMachine(workers, hostName)
 	door.HandleLogs(logs)
+	door.HandleSettings(functions)
 	door.HandleExecutions(executions)
 	door.HandleMetrics(metrics.Handler())
 	undo.push(background(ctx, func(ctx context.Context) error { return giveBack(ctx, door.Relieved()) }))

@@ -62,6 +62,10 @@ type Execution struct {
 	CPUMillis       float64 `json:"cpu_ms"`
 	Status          string  `json:"status"`
 	Error           string  `json:"error"`
+
+	RequestedVersion string `json:"requested_version"`
+	Code             string `json:"code_sha256"`
+	RequestedCode    string `json:"requested_code_sha256"`
 }
 
 // Executions asks the operator's view of the execution records. query is what

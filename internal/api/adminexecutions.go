@@ -31,23 +31,28 @@ const (
 // executionDoc is one execution. What does not apply is empty; times that never
 // came are null.
 type executionDoc struct {
-	RequestID       lambent.RequestID    `json:"request_id"`
-	Account         lambent.AccountID    `json:"account"`
-	Function        lambent.FunctionName `json:"function"`
-	Version         lambent.Version      `json:"version"`
-	ReceivedAt      *time.Time           `json:"received_at"`
-	ExecStartedAt   *time.Time           `json:"exec_started_at"` // null: it was never handed its event
-	FinishedAt      *time.Time           `json:"finished_at"`
-	StartKind       lambent.StartKind    `json:"start_kind"` // empty: no container was found
-	Reason          string               `json:"reason"`
-	Pool            string               `json:"pool"` // configuration of the warming pool its instance is from; empty: from none
-	InstanceID      lambent.InstanceID   `json:"instance_id"`
-	ContainerID     lambent.ContainerID  `json:"container_id"`
-	MemoryMB        int                  `json:"memory_mb"`
-	MaxMemoryUsedMB int                  `json:"max_memory_used_mb"`
-	CPUMillis       float64              `json:"cpu_ms"` // 0: not measured
-	Status          string               `json:"status"` // lambent.Outcome's names
-	Error           string               `json:"error"`
+	RequestID lambent.RequestID    `json:"request_id"`
+	Account   lambent.AccountID    `json:"account"`
+	Function  lambent.FunctionName `json:"function"`
+	Version   lambent.Version      `json:"version"`
+	// What it was for, the same as version but where other code stood in for it;
+	// only there are the hashes of both.
+	RequestedVersion lambent.Version     `json:"requested_version"`
+	Code             lambent.CodeHash    `json:"code_sha256,omitempty"`
+	RequestedCode    lambent.CodeHash    `json:"requested_code_sha256,omitempty"`
+	ReceivedAt       *time.Time          `json:"received_at"`
+	ExecStartedAt    *time.Time          `json:"exec_started_at"` // null: it was never handed its event
+	FinishedAt       *time.Time          `json:"finished_at"`
+	StartKind        lambent.StartKind   `json:"start_kind"` // empty: no container was found
+	Reason           string              `json:"reason"`
+	Pool             string              `json:"pool"` // configuration of the warming pool its instance is from; empty: from none
+	InstanceID       lambent.InstanceID  `json:"instance_id"`
+	ContainerID      lambent.ContainerID `json:"container_id"`
+	MemoryMB         int                 `json:"memory_mb"`
+	MaxMemoryUsedMB  int                 `json:"max_memory_used_mb"`
+	CPUMillis        float64             `json:"cpu_ms"` // 0: not measured
+	Status           string              `json:"status"` // lambent.Outcome's names
+	Error            string              `json:"error"`
 }
 
 func newExecutionDoc(e *obs.Execution) executionDoc {
@@ -58,13 +63,17 @@ func newExecutionDoc(e *obs.Execution) executionDoc {
 		t = t.UTC()
 		return &t
 	}
-	return executionDoc{
+	doc := executionDoc{
 		RequestID: e.RequestID, Account: e.Account, Function: e.Function, Version: e.Version,
 		ReceivedAt: when(e.ReceivedAt), ExecStartedAt: when(e.ExecStartedAt), FinishedAt: when(e.FinishedAt),
 		StartKind: e.StartKind, Reason: e.Reason, Pool: e.Pool, InstanceID: e.Instance, ContainerID: e.Container,
 		MemoryMB: e.MemoryMB, MaxMemoryUsedMB: e.MaxMemoryUsedMB, CPUMillis: float64(e.CPU) / float64(time.Millisecond),
-		Status: e.Outcome.String(), Error: e.Error,
+		Status: e.Outcome.String(), Error: e.Error, RequestedVersion: e.Version,
 	}
+	if e.StoodIn() {
+		doc.RequestedVersion, doc.Code, doc.RequestedCode = e.RequestedVersion, e.Code, e.RequestedCode
+	}
+	return doc
 }
 
 // HandleExecutions serves GET /_lambent/v1/executions: the execution records, the

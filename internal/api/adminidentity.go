@@ -116,7 +116,7 @@ func (v *visit) mayTouch() error {
 	if v.caller.Operator || v.account == v.caller.Account {
 		return nil
 	}
-	return notYours(fmt.Sprintf("Account %s may not touch the keys and roles of account %s; the operator may", v.caller.Account, v.account))
+	return notYours(fmt.Sprintf("Account %s may not touch what is account %s's; the operator may", v.caller.Account, v.account))
 }
 
 // mustOperate refuses all but the operator.

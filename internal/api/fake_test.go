@@ -210,7 +210,7 @@ func echo(inv *lambent.Invocation) *lambent.Result {
 		Payload:   inv.Payload,
 		LogTail:   []byte("START\nEND\n"),
 		Start: lambent.Start{Kind: lambent.StartReuse, Reason: "an idle container was there", Instance: "i-1", Container: "c-1",
-			ServedVersion: "$LATEST", ReceivedAt: inv.ReceivedAt, ExecStartedAt: inv.ReceivedAt.Add(time.Millisecond)},
+			ServedVersion: "$LATEST", ServedCode: "old=", RequestedVersion: "$LATEST", RequestedCode: "new=", ReceivedAt: inv.ReceivedAt, ExecStartedAt: inv.ReceivedAt.Add(time.Millisecond)},
 	}
 }
 

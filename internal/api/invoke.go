@@ -86,6 +86,7 @@ func (a *API) invocation(c *call, operation string, types []rule) (*lambent.Invo
 		ClientContext: clientContext,
 		TraceID:       traceID(h.Get(headerTraceID), c.received),
 		WantLogTail:   h.Get("X-Amz-Log-Type") == "Tail",
+		Exact:         h.Get(headerExact) == "true",
 	}, nil
 }
 
@@ -98,6 +99,10 @@ func (a *API) dryRun(c *call, inv *lambent.Invocation) error {
 	return nil
 }
 
+// headerExact is "true" for a call that must not be served by other code than the
+// one it asks for.
+const headerExact = "X-Lambent-Exact"
+
 // checkInvoke holds what comes in path, query and headers against the model.
 func (a *API) checkInvoke(operation, name string, qualifier *string, h http.Header, types []rule) error {
 	var v violations
@@ -106,6 +111,7 @@ func (a *API) checkInvoke(operation, name string, qualifier *string, h http.Head
 	v.header("logType", h, "X-Amz-Log-Type", a.shapes.logType)
 	v.header("durableExecutionName", h, "X-Amz-Durable-Execution-Name", a.shapes.durableExecutionName)
 	v.header("tenantId", h, "X-Amz-Tenant-Id", a.shapes.tenantID)
+	v.header("exact", h, headerExact, a.shapes.boolean)
 	if err := v.err(); err != nil {
 		return err
 	}
@@ -167,7 +173,7 @@ func badPayload(payload []byte, err error) error {
 func writeResult(c *call, inv *lambent.Invocation, res *lambent.Result) {
 	h := c.w.Header()
 	start := &res.Start
-	values := make([]string, 0, 16) // what the header's slices are cut from
+	values := make([]string, 0, 20) // what the header's slices are cut from
 	put := func(key, value string) {
 		values = append(values, value)
 		h[key] = values[len(values)-1:]
@@ -176,25 +182,34 @@ func writeResult(c *call, inv *lambent.Invocation, res *lambent.Result) {
 	put("Content-Length", strconv.Itoa(len(res.Payload)))
 	put("X-Amzn-Remapped-Content-Length", "0")
 	put(headerTraceID, inv.TraceID)
-	version := servedVersion(start)
-	put("X-Amz-Executed-Version", version)
+	put("X-Amz-Executed-Version", servedVersion(start))
 	if res.FunctionError != "" {
 		put("X-Amz-Function-Error", headerText(res.FunctionError))
 	}
 	if inv.WantLogTail {
 		put("X-Amz-Log-Result", base64.StdEncoding.EncodeToString(res.LogTail[max(0, len(res.LogTail)-maxLogTail):]))
 	}
+	putStart(put, start, c.received)
+	c.w.WriteHeader(http.StatusOK)
+	_, _ = c.w.Write(res.Payload) // an error here means the caller has gone
+}
+
+// putStart tells in headers how an execution was started, and who served what.
+func putStart(put func(key, value string), start *lambent.Start, received time.Time) {
 	put("X-Lambent-Start-Kind", headerText(string(start.Kind)))
 	put("X-Lambent-Reason", headerText(start.Reason))
 	put("X-Lambent-Instance-Id", headerText(string(start.Instance)))
 	put("X-Lambent-Container-Id", headerText(string(start.Container)))
-	put("X-Lambent-Served-Version", version)
-	put("X-Lambent-Received-At", stamp(start.ReceivedAt, c.received))
+	put("X-Lambent-Served-Version", servedVersion(start))
+	if start.ServedCode != "" {
+		put("X-Lambent-Served-Code-Sha256", headerText(string(start.ServedCode)))
+		put("X-Lambent-Requested-Version", headerText(string(start.RequestedVersion)))
+		put("X-Lambent-Requested-Code-Sha256", headerText(string(start.RequestedCode)))
+	}
+	put("X-Lambent-Received-At", stamp(start.ReceivedAt, received))
 	if !start.ExecStartedAt.IsZero() {
 		put("X-Lambent-Exec-Started-At", stamp(start.ExecStartedAt, start.ExecStartedAt))
 	}
-	c.w.WriteHeader(http.StatusOK)
-	_, _ = c.w.Write(res.Payload) // an error here means the caller has gone
 }
 
 // servedVersion is the version that answered, as a header.

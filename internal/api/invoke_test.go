@@ -29,7 +29,8 @@ func TestInvokeAnswersWithThePayloadAndEveryHeader(t *testing.T) {
 	want := map[string]string{
 		"Content-Type": "application/json", "Content-Length": "7", "X-Amzn-Remapped-Content-Length": "0", "X-Amz-Executed-Version": "$LATEST",
 		"X-Lambent-Start-Kind": "container_reuse", "X-Lambent-Reason": "an idle container was there", "X-Lambent-Instance-Id": "i-1",
-		"X-Lambent-Container-Id": "c-1", "X-Lambent-Served-Version": "$LATEST", "X-Lambent-Received-At": "2026-11-21T03:00:00Z",
+		"X-Lambent-Container-Id": "c-1", "X-Lambent-Served-Version": "$LATEST", "X-Lambent-Served-Code-Sha256": "old=",
+		"X-Lambent-Requested-Version": "$LATEST", "X-Lambent-Requested-Code-Sha256": "new=", "X-Lambent-Received-At": "2026-11-21T03:00:00Z",
 		"X-Lambent-Exec-Started-At": "2026-11-21T03:00:00.001Z",
 	}
 	have := map[string]string{}

@@ -108,15 +108,7 @@ func (e *eventAnswer) begin(start *lambent.Start) {
 	h.Set("Content-Type", "application/vnd.amazon.eventstream")
 	h.Set(headerTraceID, e.inv.TraceID)
 	h.Set("X-Amz-Executed-Version", servedVersion(start))
-	h.Set("X-Lambent-Start-Kind", headerText(string(start.Kind)))
-	h.Set("X-Lambent-Reason", headerText(start.Reason))
-	h.Set("X-Lambent-Instance-Id", headerText(string(start.Instance)))
-	h.Set("X-Lambent-Container-Id", headerText(string(start.Container)))
-	h.Set("X-Lambent-Served-Version", servedVersion(start))
-	h.Set("X-Lambent-Received-At", stamp(start.ReceivedAt, e.received))
-	if !start.ExecStartedAt.IsZero() {
-		h.Set("X-Lambent-Exec-Started-At", stamp(start.ExecStartedAt, start.ExecStartedAt))
-	}
+	putStart(h.Set, start, e.received)
 	e.w.WriteHeader(http.StatusOK)
 	e.check(e.conn.Flush())
 }

@@ -174,6 +174,7 @@ func TestStreamedAnswerComesEventByEvent(t *testing.T) {
 		"Content-Type": "application/vnd.amazon.eventstream", "X-Amz-Executed-Version": "$LATEST", "X-Amzn-RequestId": string(d.invoker.last.RequestID),
 		"X-Amzn-Trace-Id": d.invoker.last.TraceID, "X-Lambent-Start-Kind": "container_reuse", "X-Lambent-Reason": "an idle container was there",
 		"X-Lambent-Instance-Id": "i-1", "X-Lambent-Container-Id": "c-1", "X-Lambent-Served-Version": "$LATEST",
+		"X-Lambent-Served-Code-Sha256": "old=", "X-Lambent-Requested-Version": "$LATEST", "X-Lambent-Requested-Code-Sha256": "new=",
 		"X-Lambent-Received-At": "2026-11-21T03:00:00Z", "X-Lambent-Exec-Started-At": "2026-11-21T03:00:00.001Z", "X-Amz-Function-Error": "",
 	} {
 		if got := resp.Header.Get(name); got != want {

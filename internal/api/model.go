@@ -26,6 +26,7 @@ type shapes struct {
 	layerName, licenseInfo, storageMode, runtime                             []rule
 	layerStatementID, layerAction, layerPrincipal, organizationID            []rule
 	streamingInvocation                                                      []rule
+	boolean                                                                  []rule
 	invocationType, logType, durableExecutionName, tenantID, s3ObjectVersion []rule
 }
 
@@ -67,6 +68,7 @@ func newShapes() *shapes {
 		publishTo:              []rule{oneOf("LATEST_PUBLISHED")},
 		tenantIsolation:        []rule{oneOf("PER_TENANT")},
 		variableName:           []rule{matching(`[a-zA-Z]([a-zA-Z0-9_])+`)},
+		boolean:                []rule{oneOf("true", "false")},
 		invocationType:         []rule{oneOf("Event", "RequestResponse", "DryRun")},
 		streamingInvocation:    []rule{oneOf("RequestResponse", "DryRun")},
 		logType:                []rule{oneOf("None", "Tail")},

@@ -20,6 +20,7 @@ type storedDoor struct {
 	*door
 	t       testing.TB
 	settled chan registry.Change
+	stored  *registry.Registry
 }
 
 func newStoredDoor(t testing.TB) *storedDoor {
@@ -34,7 +35,7 @@ func newStoredDoor(t testing.TB) *storedDoor {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { r.Close() })
-	d := &storedDoor{t: t, settled: make(chan registry.Change, 100)}
+	d := &storedDoor{t: t, stored: r, settled: make(chan registry.Change, 100)}
 	r.Subscribe(func(c registry.Change) {
 		if c.Before != nil && c.After != nil && c.After.UpdateStatus == "Successful" && c.Before.UpdateStatus != "Successful" {
 			d.settled <- c

@@ -20,14 +20,18 @@ import (
 
 // Functions finds what to run.
 type Functions interface {
-	// Route finds the version one call is for. Where an alias shares its calls
-	// between two, roll decides, which is evenly distributed in [0, 1).
-	Route(account lambent.AccountID, name lambent.FunctionName, qualifier string, roll float64) (*lambent.Function, error)
+	// Route finds the version one call is for, and, where that is not in place yet,
+	// what may stand in for it until then, best first. Where an alias shares its
+	// calls between two, roll decides, which is evenly distributed in [0, 1).
+	Route(account lambent.AccountID, name lambent.FunctionName, qualifier string, roll float64) (fn *lambent.Function, standIns []*lambent.Function, inPlace bool, err error)
+	// Rollout is told of a call for what is not in place yet: it is to be brought
+	// up. It must not block.
+	Rollout(account lambent.AccountID, name lambent.FunctionName, qualifier string)
 }
 
 // Workers finds where to run it.
 type Workers interface {
-	Acquire(ctx context.Context, fn *lambent.Function) (*pool.Lease, error)
+	Acquire(ctx context.Context, fn *lambent.Function, standIns ...*lambent.Function) (*pool.Lease, error)
 }
 
 // Recorder is told of every call for which a container was asked. It must not
@@ -72,28 +76,34 @@ const maxTries = 3
 // (*lambent.Error). The execution goes on when ctx ends, as on AWS; only the wait
 // for a container ends with it.
 func (s *Service) Invoke(ctx context.Context, inv *lambent.Invocation) (*lambent.Result, error) {
-	fn, err := s.opts.Functions.Route(inv.Account, inv.Function, inv.Qualifier, rand.Float64())
+	asked, standIns, inPlace, err := s.opts.Functions.Route(inv.Account, inv.Function, inv.Qualifier, rand.Float64())
 	if err != nil {
 		return nil, err
 	}
-	if err := requireRunnable(fn); err != nil {
+	if inv.Exact {
+		standIns = nil
+	}
+	if err := requireRunnable(asked); err != nil && (asked.State != "Pending" || len(standIns) == 0) {
 		return nil, err
+	}
+	if !inPlace {
+		s.opts.Functions.Rollout(inv.Account, inv.Function, inv.Qualifier)
 	}
 	for try := 1; ; try++ {
 		s.opts.Recorder.Waiting(1)
-		lease, err := s.opts.Workers.Acquire(ctx, fn)
+		lease, err := s.opts.Workers.Acquire(ctx, asked, standIns...)
 		s.opts.Recorder.Waiting(-1)
 		if err != nil {
-			return s.failedStart(inv, fn, err)
+			return s.failedStart(inv, asked, err)
 		}
-		c := lease.Container
+		c, fn := lease.Container, lease.Function
 		ev := host.Event{
 			RequestID: inv.RequestID, Payload: inv.Payload, Timeout: fn.Timeout(),
 			InvokedARN:    lambent.FunctionARN(s.opts.Region, fn.Account, fn.Name, inv.Qualifier),
 			ClientContext: inv.ClientContext, TraceID: inv.TraceID,
 		}
 		if inv.Stream != nil {
-			ev.Stream = streamOf(inv, fn, lease)
+			ev.Stream = streamOf(inv, asked, lease)
 		}
 		c.Begin(inv.RequestID, fn.Version)
 		answer, err := c.Invoke(&ev)
@@ -103,7 +113,7 @@ func (s *Service) Invoke(ctx context.Context, inv *lambent.Invocation) (*lambent
 			s.opts.Log.Info("a container ended before it was handed the event; trying another", "request", inv.RequestID, "container", c.ID(), "error", err)
 			continue
 		}
-		result := s.settle(inv, fn, lease, answer, err)
+		result := s.settle(inv, asked, lease, answer, err)
 		if err != nil { // the container is of no more use
 			lease.Discard()
 		} else {
@@ -115,11 +125,11 @@ func (s *Service) Invoke(ctx context.Context, inv *lambent.Invocation) (*lambent
 
 // settle makes the result, the log and the record of an execution that has
 // ended: with answer, or with what host.Container.Invoke failed with.
-func (s *Service) settle(inv *lambent.Invocation, fn *lambent.Function, lease *pool.Lease, answer host.Answer, err error) *lambent.Result {
-	c := lease.Container
+func (s *Service) settle(inv *lambent.Invocation, asked *lambent.Function, lease *pool.Lease, answer host.Answer, err error) *lambent.Result {
+	c, fn := lease.Container, lease.Function
 	result := &lambent.Result{
 		RequestID: inv.RequestID, Payload: answer.Payload, Streamed: answer.Streamed,
-		Start: startOf(inv, fn, lease, answer.StartedAt),
+		Start: startOf(inv, asked, lease, answer.StartedAt),
 	}
 	report := report{request: inv.RequestID, duration: answer.Duration, memoryMB: fn.MemoryMB, init: lease.Loaded.Init}
 	switch {
@@ -144,10 +154,16 @@ func (s *Service) settle(inv *lambent.Invocation, fn *lambent.Function, lease *p
 }
 
 // startOf tells how an execution started that a lease was had for.
-func startOf(inv *lambent.Invocation, fn *lambent.Function, lease *pool.Lease, handedAt time.Time) lambent.Start {
-	c := lease.Container
-	return lambent.Start{Kind: lease.Kind, Reason: lease.Reason, Instance: c.Instance().ID(), Container: c.ID(),
-		ServedVersion: fn.Version, ReceivedAt: inv.ReceivedAt, ExecStartedAt: handedAt}
+func startOf(inv *lambent.Invocation, asked *lambent.Function, lease *pool.Lease, handedAt time.Time) lambent.Start {
+	start := startIn(inv, asked, lease.Function, lease.Container)
+	start.Kind, start.Reason, start.ExecStartedAt = lease.Kind, lease.Reason, handedAt
+	return start
+}
+
+// startIn is the part of a start that is so whatever becomes of it.
+func startIn(inv *lambent.Invocation, asked, served *lambent.Function, c *host.Container) lambent.Start {
+	return lambent.Start{Instance: c.Instance().ID(), Container: c.ID(), ServedVersion: served.Version, ServedCode: served.Code,
+		RequestedVersion: asked.Version, RequestedCode: asked.Code, ReceivedAt: inv.ReceivedAt}
 }
 
 func isTimeout(err error) bool {
@@ -173,15 +189,18 @@ func requireRunnable(fn *lambent.Function) error {
 
 // failedStart answers a call for which no container came up. The function's own
 // failure is a function error, as for a handler; anything else the platform's.
-func (s *Service) failedStart(inv *lambent.Invocation, fn *lambent.Function, err error) (*lambent.Result, error) {
+func (s *Service) failedStart(inv *lambent.Invocation, asked *lambent.Function, err error) (*lambent.Result, error) {
 	var failed *pool.StartError
 	if !errors.As(err, &failed) {
-		s.recordRefusal(inv, fn, lambent.Start{}, err)
+		s.recordRefusal(inv, asked, lambent.Start{}, err)
 		return nil, err
 	}
+	fn := failed.Function
+	start := startIn(inv, asked, fn, failed.Container)
+	start.Kind, start.Reason = failed.Kind, failed.Reason
 	f := describe(inv.RequestID, fn, failed.Err)
 	if f.payload == nil {
-		s.recordRefusal(inv, fn, lambent.Start{Kind: failed.Kind, Reason: failed.Reason, Instance: failed.Container.Instance().ID(), Container: failed.Container.ID()}, err)
+		s.recordRefusal(inv, fn, start, err)
 		return nil, &lambent.Error{Op: "invoke", Resource: string(fn.Name), Kind: lambent.KindInternal, Err: err}
 	}
 	c := failed.Container
@@ -193,7 +212,7 @@ func (s *Service) failedStart(inv *lambent.Invocation, fn *lambent.Function, err
 	c.End(report.lines()...)
 	result := &lambent.Result{
 		RequestID: inv.RequestID, Payload: f.payload, FunctionError: unhandled, Outcome: f.outcome,
-		Start: lambent.Start{Kind: failed.Kind, Reason: failed.Reason, Instance: c.Instance().ID(), Container: c.ID(), ServedVersion: fn.Version, ReceivedAt: inv.ReceivedAt},
+		Start: start,
 	}
 	if inv.WantLogTail {
 		result.LogTail = c.Tail()

@@ -32,6 +32,10 @@ type platform struct {
 	// +checklocks:mu
 	fns map[lambent.FunctionName]*lambent.Function
 	// +checklocks:mu
+	rollouts []lambent.FunctionName
+	// +checklocks:mu
+	standInsEnd bool // nothing may stand in any more
+	// +checklocks:mu
 	execs []obs.Execution
 	// +checklocks:mu
 	waiting int
@@ -66,13 +70,22 @@ func (p *platform) recorded(t *testing.T, id lambent.RequestID) obs.Execution {
 	return found[0]
 }
 
-func (p *platform) Route(_ lambent.AccountID, name lambent.FunctionName, _ string, _ float64) (*lambent.Function, error) {
+func (p *platform) Route(_ lambent.AccountID, name lambent.FunctionName, _ string, _ float64) (fn *lambent.Function, standIns []*lambent.Function, inPlace bool, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if fn := p.fns[name]; fn != nil {
-		return fn, nil
+	if fn = p.fns[name]; fn == nil {
+		return nil, nil, false, &lambent.Error{Kind: lambent.KindNotFound}
 	}
-	return nil, &lambent.Error{Kind: lambent.KindNotFound}
+	if fn.Previous != nil && !p.standInsEnd {
+		standIns = append(standIns, fn.Previous)
+	}
+	return fn, standIns, fn.Previous == nil, nil
+}
+
+func (p *platform) Rollout(_ lambent.AccountID, name lambent.FunctionName, _ string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rollouts = append(p.rollouts, name)
 }
 
 func (p *platform) deploy(name, handler string) *lambent.Function {
@@ -334,7 +347,7 @@ func TestAnUpdatedFunctionIsNotServedByOldContainers(t *testing.T) {
 	old := p.call(t, "f", "1")
 	fn := p.deploy("f", "count")
 	key := fn.Key()
-	p.pool.Retire(fn.Account, fn.Name, fn.Version, &key)
+	p.pool.Retire(fn.Account, fn.Name, fn.Version, key)
 	if r := p.call(t, "f", "2"); string(r.Payload) != "1" || r.Start.Container == old.Start.Container {
 		t.Errorf("answer %s by %s", r.Payload, r.Start.Container)
 	}

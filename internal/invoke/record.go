@@ -54,10 +54,14 @@ func (s *Service) recordRefusal(inv *lambent.Invocation, fn *lambent.Function, s
 
 // execution is the part of a record that all have.
 func execution(fn *lambent.Function, id lambent.RequestID, start lambent.Start) obs.Execution {
-	return obs.Execution{
+	e := obs.Execution{
 		RequestID: id, Account: fn.Account, Function: fn.Name, Version: fn.Version,
 		ReceivedAt: start.ReceivedAt, ExecStartedAt: start.ExecStartedAt, FinishedAt: time.Now(),
 		StartKind: start.Kind, Reason: start.Reason, Instance: start.Instance, Container: start.Container,
 		MemoryMB: fn.MemoryMB,
 	}
+	if start.StoodIn() {
+		e.RequestedVersion, e.Code, e.RequestedCode = start.RequestedVersion, start.ServedCode, start.RequestedCode
+	}
+	return e
 }

@@ -15,8 +15,8 @@ type answerStream struct {
 }
 
 // streamOf is the way of a streamed answer from a container to the caller.
-func streamOf(inv *lambent.Invocation, fn *lambent.Function, lease *pool.Lease) *answerStream {
-	return &answerStream{inv.Stream, func(handedAt time.Time) lambent.Start { return startOf(inv, fn, lease, handedAt) }}
+func streamOf(inv *lambent.Invocation, asked *lambent.Function, lease *pool.Lease) *answerStream {
+	return &answerStream{inv.Stream, func(handedAt time.Time) lambent.Start { return startOf(inv, asked, lease, handedAt) }}
 }
 
 // Begin is told by the session.

@@ -38,7 +38,15 @@ type Execution struct {
 
 	Outcome lambent.Outcome
 	Error   string // type of the error, the throttle's reason, or what kind of trouble the platform had
+
+	// What it was for, where other code stood in for that, and the code of both. Of
+	// others they are not remembered.
+	RequestedVersion    lambent.Version
+	Code, RequestedCode lambent.CodeHash
 }
+
+// StoodIn tells whether other code than what was asked for served.
+func (e *Execution) StoodIn() bool { return e.RequestedVersion != "" }
 
 // Bounds of a record's texts, in bytes; longer ones are cut. A function chooses
 // its error's type.
@@ -60,6 +68,7 @@ const (
 	hasStarted
 	hasFinished
 	hasCPU
+	hasStandIn
 	knownFlags = 1<<iota - 1
 )
 
@@ -76,6 +85,7 @@ func appendExecution(b []byte, e *Execution) []byte {
 	set(hasStarted, !e.ExecStartedAt.IsZero())
 	set(hasFinished, !e.FinishedAt.IsZero())
 	set(hasCPU, e.CPU > 0)
+	set(hasStandIn, e.StoodIn())
 	b = append(b, flags, byte(e.Outcome))
 	b = appendID(b, string(e.RequestID), packUUID())
 	b = appendID(b, string(e.Account), packDigits())
@@ -102,12 +112,18 @@ func appendExecution(b []byte, e *Execution) []byte {
 	}
 	b = appendText(b, e.Reason, maxReason)
 	b = appendText(b, e.Pool, maxName)
-	return appendText(b, e.Error, maxError)
+	b = appendText(b, e.Error, maxError)
+	if flags&hasStandIn != 0 {
+		b = appendID(b, string(e.RequestedVersion), packLatest())
+		b = appendText(b, string(e.Code), maxName)
+		b = appendText(b, string(e.RequestedCode), maxName)
+	}
+	return b
 }
 
 // maxBody is the longest body there can be: 2 bytes of flags, 10 of each of six
 // numbers, 3 of each length, and the texts.
-const maxBody = 2 + 6*10 + 10*3 + 7*maxName + maxReason + maxName + maxError
+const maxBody = 2 + 6*10 + 13*3 + 10*maxName + maxReason + maxName + maxError
 
 func appendText(b []byte, s string, limit int) []byte {
 	if len(s) > limit {
@@ -311,6 +327,11 @@ func parseExecution(body []byte) (Execution, error) {
 	e.Reason = r.text(maxReason)
 	e.Pool = r.text(maxName)
 	e.Error = r.text(maxError)
+	if flags&hasStandIn != 0 {
+		e.RequestedVersion = lambent.Version(r.id(packLatest()))
+		e.Code = lambent.CodeHash(r.text(maxName))
+		e.RequestedCode = lambent.CodeHash(r.text(maxName))
+	}
 	if r.bad || len(r.rest) > 0 || flags&^knownFlags != 0 {
 		return Execution{}, errBody
 	}

@@ -34,7 +34,10 @@ func TestExecutionsComeBackAsTheyWere(t *testing.T) {
 		"nothing": {},
 		"throttled": {RequestID: "r", Account: "123456789012", Function: "f", Version: "7", ReceivedAt: received, FinishedAt: received,
 			Reason: "the account's concurrency of 1 is in use", Outcome: lambent.OutcomeThrottled, Error: "ConcurrentInvocationLimitExceeded", MemoryMB: 128},
-		"warm":                        odd(func(e *Execution) { e.StartKind, e.Pool = lambent.StartWarm, "nodejs" }),
+		"warm": odd(func(e *Execution) { e.StartKind, e.Pool = lambent.StartWarm, "nodejs" }),
+		"stood in": odd(func(e *Execution) {
+			e.RequestedVersion, e.Code, e.RequestedCode = "2", "8cvqLmqzeAsbvB4WX6YxhHXqT51oq09zPwyPavWvGHk=", "x"
+		}),
 		"unknown kind":                odd(func(e *Execution) { e.StartKind = "teleported" }),
 		"unknown outcome":             odd(func(e *Execution) { e.Outcome = 77 }),
 		"a clock that went back":      odd(func(e *Execution) { e.FinishedAt = received.Add(-time.Hour) }),
@@ -60,7 +63,8 @@ func TestTextsAreCutToTheirBounds(t *testing.T) {
 	e := Execution{RequestID: lambent.RequestID(long), Account: lambent.AccountID(long), Function: lambent.FunctionName(long), Version: lambent.Version(long),
 		ReceivedAt: received, ExecStartedAt: received.Add(-math.MaxInt64), FinishedAt: received.Add(-math.MaxInt64), StartKind: lambent.StartKind(long),
 		Reason: "x" + long, Pool: long, Instance: lambent.InstanceID(long), Container: lambent.ContainerID(long),
-		MemoryMB: math.MaxInt, MaxMemoryUsedMB: math.MaxInt, CPU: math.MaxInt64, Error: "bad \xff" + long}
+		MemoryMB: math.MaxInt, MaxMemoryUsedMB: math.MaxInt, CPU: math.MaxInt64, Error: "bad \xff" + long,
+		RequestedVersion: lambent.Version(long), Code: lambent.CodeHash(long), RequestedCode: lambent.CodeHash(long)}
 	body := appendExecution(nil, &e)
 	if len(body) > maxBody {
 		t.Errorf("a body has %d bytes, the bound is %d", len(body), maxBody)

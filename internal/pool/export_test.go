@@ -39,7 +39,17 @@ func (p *Pool) Forsake() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.busy = 1
-	p.leaseEnded()
+	p.leaseEnded(&line{})
+}
+
+// Standing is how many containers of a key are being brought up for no caller.
+func (p *Pool) Standing(key lambent.MatchKey) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l := p.lines[key]; l != nil {
+		return l.standing
+	}
+	return 0
 }
 
 // BootDone is the end of an instance's boot that a caller of fn has claimed.

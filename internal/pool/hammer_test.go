@@ -99,7 +99,11 @@ func (h *hammer) call(n int) {
 func (h *hammer) once(fn *lambent.Function, id lambent.RequestID, patience time.Duration, discard bool) {
 	ctx, cancel := context.WithTimeout(h.t.Context(), patience)
 	defer cancel()
-	l, err := h.p.Acquire(ctx, fn)
+	var standIns []*lambent.Function
+	if fn.Previous != nil {
+		standIns = append(standIns, fn.Previous)
+	}
+	l, err := h.p.Acquire(ctx, fn, standIns...)
 	switch {
 	case lambent.KindOf(err) == lambent.KindThrottled:
 		h.refused.Add(1)
@@ -153,20 +157,37 @@ func (h *hammer) kill() {
 	}
 }
 
-// update changes functions, back to what they were too, and deletes them.
+// update changes functions, back to what they were too, and deletes them. Code is
+// rolled out: the old stands in until the new stands.
 func (h *hammer) update() {
 	r := rand.New(rand.NewPCG(4, 0))
 	for !h.over() {
 		at := &h.fns[r.IntN(len(h.fns))]
-		fn := *at.Load()
+		old := at.Load()
+		fn := *old
+		if r.IntN(2) == 0 {
+			next := hosttest.Updated(old, fmt.Sprint(r.IntN(3)))
+			next.Previous = old
+			at.Store(next)
+			h.p.Retire(fn.Account, fn.Name, fn.Version, next.Key(), old.Key())
+			if err := h.p.Stand(h.t.Context(), next, old); err != nil && isRefusal(err.Error()) {
+				h.t.Errorf("the pool asked for what the host refuses: %v", err)
+			}
+			settled := *next
+			settled.Previous = nil
+			at.Store(&settled)
+			h.p.Retire(fn.Account, fn.Name, fn.Version, next.Key())
+			h.updates.Add(1)
+			continue
+		}
 		fn.Environment = map[string]string{"V": fmt.Sprint(r.IntN(3))}
 		fn.ConfigHash = fn.HashConfig()
 		at.Store(&fn)
 		key := fn.Key()
 		if r.IntN(4) == 0 {
-			h.p.Retire(fn.Account, fn.Name, fn.Version, nil)
+			h.p.Retire(fn.Account, fn.Name, fn.Version)
 		} else {
-			h.p.Retire(fn.Account, fn.Name, fn.Version, &key)
+			h.p.Retire(fn.Account, fn.Name, fn.Version, key)
 		}
 		h.updates.Add(1)
 		time.Sleep(5 * time.Millisecond)

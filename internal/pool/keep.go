@@ -196,20 +196,20 @@ func (p *Pool) probeSpares(ctx context.Context, pl *place) {
 }
 
 // Retire stops what serves other than the current state of a version of a
-// function: current is its key now, or nil when it is deleted. "" are all
-// versions. Running executions end first.
-func (p *Pool) Retire(account lambent.AccountID, name lambent.FunctionName, version lambent.Version, current *lambent.MatchKey) {
+// function: its key now, and that of what may stand in for it; none when it is
+// deleted. "" are all versions. Running executions end first.
+func (p *Pool) Retire(account lambent.AccountID, name lambent.FunctionName, version lambent.Version, current ...lambent.MatchKey) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key, l := range p.lines {
-		if key.Account != account || key.Function != name || version != "" && key.Version != version || (current != nil && key == *current) {
+		if key.Account != account || key.Function != name || version != "" && key.Version != version || slices.Contains(current, key) {
 			continue
 		}
 		l.retired = true
 		p.discardIdle(func(w *worker) bool { return w.line == l })
 	}
-	if current != nil {
-		if l := p.lines[*current]; l != nil {
+	for _, key := range current {
+		if l := p.lines[key]; l != nil {
 			l.retired = false // it was changed back
 		}
 	}

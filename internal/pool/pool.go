@@ -114,7 +114,10 @@ type line struct {
 	waiters  []*waiter // first come, first served
 	starting int       // containers being brought up for this line
 	workers  int       // containers that are not gone
+	standing int       // of starting: not for a caller, see Stand
+	stands   int       // calls of Stand that are not done
 	retired  bool      // no longer the function's current key: nothing of it is kept
+	use      use
 }
 
 // unserved is how many of the line's callers nothing is starting for.
@@ -176,6 +179,7 @@ type booted struct {
 // Release or Discard, once.
 type Lease struct {
 	Container *host.Container
+	Function  *lambent.Function // what it runs: what was asked for, or what stands in for it
 	Kind      lambent.StartKind
 	Reason    string
 	Loaded    host.Loaded // of the start; zero when reused
@@ -193,10 +197,11 @@ func New(opts Options) *Pool {
 }
 
 // Acquire gets a container for fn: an idle one, else the first to become idle or
-// to finish starting. A start that failed by the function's fault is a
-// *StartError, told to one caller; no capacity is of kind KindThrottled. The wait
-// ends early with ctx.
-func (p *Pool) Acquire(ctx context.Context, fn *lambent.Function) (*Lease, error) {
+// to finish starting. While there is none that is ready, those of the first of
+// standIns that has some take its place, if it CanStandIn; see Stand. A start that
+// failed by the function's fault is a *StartError, told to one caller; no capacity
+// is of kind KindThrottled. The wait ends early with ctx.
+func (p *Pool) Acquire(ctx context.Context, fn *lambent.Function, standIns ...*lambent.Function) (*Lease, error) {
 	if fn.MemoryMB > p.opts.InstanceMB { // P01-E3
 		return nil, &lambent.Error{Op: "run", Resource: string(fn.Name), Kind: lambent.KindInvalid, Message: TooLarge(fn.MemoryMB, p.opts.InstanceMB)}
 	}
@@ -206,6 +211,8 @@ func (p *Pool) Acquire(ctx context.Context, fn *lambent.Function) (*Lease, error
 		p.mu.Unlock()
 		return nil, shuttingDown(fn)
 	}
+	asked := fn
+	fn = p.standIn(asked, standIns)
 	l, err := p.lineOf(fn)
 	if err != nil {
 		p.mu.Unlock()
@@ -215,6 +222,7 @@ func (p *Pool) Acquire(ctx context.Context, fn *lambent.Function) (*Lease, error
 	for plan.Action == placement.Reuse && p.workers[plan.Container].stale(now) {
 		p.containers.Busy(plan.Container)
 		p.discard(p.workers[plan.Container])
+		fn = p.standIn(asked, standIns)
 		if l, err = p.lineOf(fn); err != nil { // the last of a line takes it along
 			p.mu.Unlock()
 			return nil, err
@@ -225,9 +233,9 @@ func (p *Pool) Acquire(ctx context.Context, fn *lambent.Function) (*Lease, error
 	case placement.Reuse:
 		w := p.workers[plan.Container]
 		p.containers.Busy(plan.Container)
-		p.busy++
+		p.leaseBegan(l, now)
 		p.mu.Unlock()
-		return &Lease{Container: w.container, Kind: plan.Kind(), Reason: plan.Reason(), pool: p, w: w}, nil
+		return leaseFor(asked, fn, &Lease{Container: w.container, Kind: plan.Kind(), Reason: plan.Reason(), pool: p, w: w}), nil
 	case placement.Refuse:
 		p.forgetLine(l)
 		p.mu.Unlock()
@@ -240,7 +248,10 @@ func (p *Pool) Acquire(ctx context.Context, fn *lambent.Function) (*Lease, error
 
 	select {
 	case g := <-wt.grant:
-		return g.lease, g.err
+		if g.err != nil {
+			return nil, g.err
+		}
+		return leaseFor(asked, fn, g.lease), nil
 	case <-ctx.Done():
 		p.mu.Lock()
 		left := p.removeWaiter(l, wt)
@@ -313,11 +324,18 @@ func (p *Pool) supplyOf(rt hostinfo.Installed, ephemeralMB int) *supply {
 //
 // +checklocks:p.mu
 func (p *Pool) decide(l *line, queued int, now time.Time) placement.Plan {
-	return placement.Decide(placement.Snapshot{
+	return placement.Decide(p.snapshot(l, queued), placement.Request{Key: l.key, Configuration: l.supply.config, Starting: l.starting, Waiting: len(l.waiters)}, now)
+}
+
+// snapshot is what placement decides from.
+//
+// +checklocks:p.mu
+func (p *Pool) snapshot(l *line, queued int) placement.Snapshot {
+	return placement.Snapshot{
 		Containers: &p.containers, Warm: p.warm,
 		Instances: p.instances + p.pending(), MaxInstances: p.opts.MaxInstances, Destroying: p.destroying,
 		Queued: queued, MaxQueue: p.opts.MaxQueue, Times: *p.timesOf(l.supply.config),
-	}, placement.Request{Key: l.key, Configuration: l.supply.config, Starting: l.starting, Waiting: len(l.waiters)}, now)
+	}
 }
 
 // change alters a line's callers or starts and keeps the count of those that
@@ -362,7 +380,7 @@ func (l *Lease) Release() {
 	p := l.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.leaseEnded()
+	p.leaseEnded(l.w.line)
 	if l.w.gone {
 		return
 	}
@@ -378,7 +396,7 @@ func (l *Lease) Release() {
 		p.serveQueued()
 		return
 	}
-	if l.w.line.retired || l.w.place.closed || l.w.place.abandoned || p.draining {
+	if l.w.line.retired && len(l.w.line.waiters) == 0 || l.w.place.closed || l.w.place.abandoned || p.draining {
 		p.discard(l.w)
 		return
 	}
@@ -390,13 +408,20 @@ func (l *Lease) Discard() {
 	p := l.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.leaseEnded()
+	p.leaseEnded(l.w.line)
 	p.discard(l.w)
 }
 
 // +checklocks:p.mu
-func (p *Pool) leaseEnded() {
+func (p *Pool) leaseBegan(l *line, now time.Time) {
+	p.busy++
+	l.use.began(now)
+}
+
+// +checklocks:p.mu
+func (p *Pool) leaseEnded(l *line) {
 	p.busy--
+	l.use.ended()
 	if p.busy == 0 && p.idleChanged != nil {
 		close(p.idleChanged)
 		p.idleChanged = nil
@@ -409,7 +434,7 @@ func (p *Pool) leaseEnded() {
 func (p *Pool) offer(w *worker, kind lambent.StartKind, reason string, loaded host.Loaded) {
 	l := w.line
 	if len(l.waiters) > 0 {
-		p.busy++
+		p.leaseBegan(l, time.Now())
 		p.grant(l, grant{lease: &Lease{Container: w.container, Kind: kind, Reason: reason, Loaded: loaded, pool: p, w: w}})
 		return
 	}
@@ -446,7 +471,7 @@ func (p *Pool) removeWaiter(l *line, wt *waiter) bool {
 //
 // +checklocks:p.mu
 func (p *Pool) forgetLine(l *line) {
-	if l.workers == 0 && l.starting == 0 && len(l.waiters) == 0 && p.lines[l.key] == l {
+	if l.workers == 0 && l.starting == 0 && len(l.waiters) == 0 && l.stands == 0 && p.lines[l.key] == l {
 		delete(p.lines, l.key)
 	}
 }

@@ -21,13 +21,19 @@ type start struct {
 	reason string
 	began  time.Time
 	took   func(*placement.Times) *time.Duration // where its time is remembered
+	stood  chan<- error                          // is told how it ended; nil where it is for a caller
 }
 
 // carryOut begins what a plan wants for a line in which a caller waits.
 //
 // +checklocks:p.mu
-func (p *Pool) carryOut(plan placement.Plan, l *line) {
-	st := &start{line: l, kind: plan.Kind(), reason: plan.Reason(), began: time.Now()}
+func (p *Pool) carryOut(plan placement.Plan, l *line) { p.begin(plan, l, nil) }
+
+// begin is carryOut, or, where stood is given, for nobody who waits.
+//
+// +checklocks:p.mu
+func (p *Pool) begin(plan placement.Plan, l *line, stood chan<- error) {
+	st := &start{line: l, kind: plan.Kind(), reason: plan.Reason(), began: time.Now(), stood: stood}
 	var pl *place
 	var c *host.Container
 	var wait *claim
@@ -60,12 +66,17 @@ func (p *Pool) carryOut(plan placement.Plan, l *line) {
 	default:
 		return
 	}
-	p.change(l, func() { l.starting++ })
+	p.change(l, func() {
+		l.starting++
+		if stood != nil {
+			l.standing++
+		}
+	})
 	p.work.Go(func() {
 		if wait != nil {
 			got, err := p.await(wait)
 			if err != nil {
-				p.startFailed(l, err)
+				p.startFailed(st, err)
 				return
 			}
 			pl, c = got.place, got.container
@@ -168,7 +179,7 @@ func (p *Pool) bootPending() {
 //
 // +checklocks:p.mu
 func (p *Pool) dropUnneeded(c *claim) bool {
-	if c.line.starting <= len(c.line.waiters) {
+	if c.line.starting <= len(c.line.waiters)+c.line.standing {
 		return false
 	}
 	p.change(c.line, func() { c.line.starting-- })
@@ -278,9 +289,10 @@ func (p *Pool) bringUp(st *start, pl *place, c *host.Container) {
 		fault := isFunctionsFault(err)
 		_, noCode := errors.AsType[*host.CodeError](err)
 		again := (!fault || wasKilled(err)) && !noCode && try < maxTries
-		if timeout, ok := errors.AsType[*host.TimeoutError](err); ok && timeout.Phase == "init" && limit == p.opts.InitTimeout && try == 1 {
+		if timeout, ok := errors.AsType[*host.TimeoutError](err); ok && timeout.Phase == "init" && limit == p.opts.InitTimeout && try == 1 && p.awaited(st) {
 			// AWS: an init phase over its limit is run once more within the first
-			// invocation, under the function's own timeout.
+			// invocation, under the function's own timeout. Where there is none, that is
+			// left to the first.
 			limit, again = st.line.fn.Timeout(), true
 		}
 		got, how, dropped := p.replace(st.line, pl, c, again)
@@ -288,9 +300,9 @@ func (p *Pool) bringUp(st *start, pl *place, c *host.Container) {
 			if dropped != nil {
 				err = dropped
 			} else if fault {
-				err = &StartError{Err: err, Container: c, Kind: st.kind, Reason: st.reason, Took: loaded.Init}
+				err = &StartError{Err: err, Function: st.line.fn, Container: c, Kind: st.kind, Reason: st.reason, Took: loaded.Init}
 			}
-			p.startFailed(st.line, err)
+			p.startFailed(st, err)
 			return
 		}
 		p.log.Warn("a container failed while it was given its function; trying another", "function", st.line.fn.Name, "container", c.ID(), "error", err)
@@ -300,6 +312,13 @@ func (p *Pool) bringUp(st *start, pl *place, c *host.Container) {
 		}
 		pl, c = got.place, got.container
 	}
+}
+
+// awaited tells whether a start is for a caller.
+func (p *Pool) awaited(st *start) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return st.stood == nil || len(st.line.waiters) > 0
 }
 
 // replace ends a container that failed and, if again, gets another on another
@@ -335,6 +354,9 @@ func (p *Pool) replace(l *line, pl *place, failed *host.Container, again bool) (
 // errUnneeded is a claim that was dropped: there is nobody to be told.
 var errUnneeded = errors.New("no longer needed")
 
+// errUnwanted is a container that came up when nobody wanted it any more.
+var errUnwanted = errors.New("it is not wanted any more")
+
 // errNoInstance is a boot that failed.
 var errNoInstance = errors.New("no instance could be booted; the server's log says why")
 
@@ -342,7 +364,8 @@ var errNoInstance = errors.New("no instance could be booted; the server's log sa
 // those host.Container.Load tells of.
 type StartError struct {
 	Err       error
-	Container *host.Container // stopped or being stopped; its log can still be written
+	Function  *lambent.Function // what was started
+	Container *host.Container   // stopped or being stopped; its log can still be written
 	Kind      lambent.StartKind
 	Reason    string
 	Took      time.Duration // of the init phase
@@ -401,10 +424,12 @@ func (p *Pool) started(st *start, pl *place, c *host.Container, loaded host.Load
 	p.change(l, func() { l.starting-- })
 	p.watch(w)
 	if pl.closed || (l.retired || pl.abandoned || p.draining) && len(l.waiters) == 0 {
+		st.ended(errUnwanted)
 		p.discard(w)
 		p.serveQueued() // who waited for it, where its instance has gone meanwhile
 		return
 	}
+	st.ended(nil)
 	p.offer(w, st.kind, st.reason, loaded)
 	p.yield(time.Now(), yieldCall)
 	p.poke() // its place may lack a spare now
@@ -419,11 +444,22 @@ func remember(t *time.Duration, took time.Duration) {
 	*t += (took - *t) / 4
 }
 
+// ended tells who had a container stand ready of how that ended. The caller holds
+// the pool's lock.
+func (st *start) ended(err error) {
+	if st.stood != nil {
+		st.line.standing--
+		st.stood <- err // has room
+	}
+}
+
 // startFailed tells one caller, and no other, that a start failed; nobody where
 // other starts are under way for all who wait.
-func (p *Pool) startFailed(l *line, err error) {
+func (p *Pool) startFailed(st *start, err error) {
+	l := st.line
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	defer st.ended(err)
 	if err == errUnneeded {
 		p.serveQueued()
 		return

@@ -19,6 +19,9 @@ type Alias struct {
 	Additional lambent.Version `json:"additional,omitempty"`
 	Weight     float64         `json:"weight,omitempty"`
 	Revision   string          `json:"revision"` // UUID; another one with every change
+	// Before are the versions it meant before, newest first, since calls by it last
+	// got what they asked for.
+	Before []lambent.Version `json:"before,omitempty"`
 }
 
 // Choose picks the version for one call by a roll, evenly distributed in [0, 1).
@@ -77,6 +80,9 @@ func (r *Registry) UpdateAlias(ctx context.Context, account lambent.AccountID, f
 		}
 		next := *old
 		change(&next)
+		if next.Version != old.Version {
+			next.Before = movedFrom(old, next.Version)
+		}
 		return &next, r.finishAlias(op, key, &next)
 	})
 }

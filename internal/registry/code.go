@@ -66,6 +66,9 @@ func (c *codeStore) countAll(fn *lambent.Function) {
 	for _, l := range fn.Layers {
 		c.count(l.Code)
 	}
+	if fn.Previous != nil {
+		c.countAll(fn.Previous)
+	}
 }
 
 // sweep removes the packages nothing has a reference to, which a crash between
@@ -210,6 +213,9 @@ func (c *codeStore) releaseLayers(layers []lambent.Layer) {
 func (c *codeStore) releaseAll(fn *lambent.Function) {
 	c.release(fn.Code)
 	c.releaseLayers(fn.Layers)
+	if fn.Previous != nil {
+		c.releaseAll(fn.Previous)
+	}
 }
 
 // dropUnused removes the packages that had no reference since before, and

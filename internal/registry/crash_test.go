@@ -104,7 +104,7 @@ func TestAcknowledgedFunctionsAndTheirCodeSurviveKill(t *testing.T) {
 	for round := range 3 {
 		pending := runAndKill(t, crashDir, dir, 1+rand.IntN(40), acked)
 		node := openNode(t, dir)
-		f := open(t, node, nil)
+		f := open(t, node, make(chan error)) // nothing settles yet
 		named := map[lambent.CodeHash]bool{}
 		for _, name := range []lambent.FunctionName{"f0", "f1", "f2"} {
 			got := outcome{Name: name, Acked: true}
@@ -114,6 +114,9 @@ func TestAcknowledgedFunctionsAndTheirCodeSurviveKill(t *testing.T) {
 					t.Errorf("round %d: code of %s: %v", round, name, err)
 				}
 				named[fn.Code] = true
+				if fn.Previous != nil {
+					named[fn.Previous.Code] = true
+				}
 			}
 			want := acked[name]
 			want.Name, want.Acked = name, true
@@ -127,6 +130,7 @@ func TestAcknowledgedFunctionsAndTheirCodeSurviveKill(t *testing.T) {
 		}
 		for _, fn := range first(f.ListFunctions(account, "", 10)) {
 			for changing(fn) {
+				f.prepare <- nil
 				f.wait()
 				fn = must(f.Function(account, fn.Name, ""))(t)
 			}

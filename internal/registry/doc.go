@@ -12,6 +12,8 @@
 //	              │                        │
 //	              └──► Failed              └──► Failed
 //
+// How new code takes the place of old, rollout.go tells.
+//
 // Create and the updates return as soon as the change is durable; Options.Prepare
 // then makes the code ready in the background, and the record settles. A change
 // meanwhile is refused, as AWS refuses it. What a restart interrupted is settled

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 	"testing"
 	"time"
 
@@ -47,6 +48,11 @@ func openNode(t testing.TB, dir string) *cluster.Node {
 // registry whose functions are ready at once.
 func open(t testing.TB, node *cluster.Node, prepare chan error) *fixture {
 	t.Helper()
+	return openWith(t, node, prepare, func(*Options) {})
+}
+
+func openWith(t testing.TB, node *cluster.Node, prepare chan error, change func(*Options)) *fixture {
+	t.Helper()
 	f := &fixture{t: t, node: node, prepare: prepare, settled: make(chan Change, 1000), dropped: make(chan lambent.CodeHash, 100)}
 	f.opts = Options{
 		Region: region, CodeGrace: time.Hour,
@@ -63,6 +69,7 @@ func open(t testing.TB, node *cluster.Node, prepare chan error) *fixture {
 			}
 		},
 	}
+	change(&f.opts)
 	r, err := Open(t.Context(), node, f.opts)
 	if err != nil {
 		t.Fatal(err)
@@ -89,6 +96,35 @@ func (f *fixture) wait() *lambent.Function {
 	case <-time.After(20 * time.Second):
 		f.t.Fatal("waited in vain for a function to settle")
 		return nil
+	}
+}
+
+// until is closed with the first change from now on that is wanted.
+func (f *fixture) until(wanted func(Change) bool) <-chan struct{} {
+	reached := make(chan struct{})
+	once := sync.OnceFunc(func() { close(reached) })
+	f.Subscribe(func(c Change) {
+		if wanted(c) {
+			once()
+		}
+	})
+	return reached
+}
+
+// rolled waits until no rollout of a name runs.
+func (f *fixture) rolled(name lambent.FunctionName, qualifier string) {
+	f.t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		f.rolloutMu.Lock()
+		ro := f.rollouts[rolloutKey{functionKey{account, name}, qualifier}]
+		running := ro != nil && ro.running
+		f.rolloutMu.Unlock()
+		if !running {
+			return
+		}
+		if time.Now().After(end) {
+			f.t.Fatal("waited in vain for a rollout to end")
+		}
 	}
 }
 

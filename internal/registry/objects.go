@@ -25,6 +25,8 @@ type Objects struct {
 	// Layers and their versions; see PublishLayerVersion.
 	layerSeries   *Table[layerSeries]
 	layerVersions *Table[layerVersion]
+	// platformSettings are of functions, without a name.
+	platformSettings *Table[PlatformSettings]
 	// Settings are of functions, one of each at most, without a name.
 	Settings *Table[FunctionSettings]
 	// The following are of qualifiers.
@@ -46,6 +48,7 @@ func (r *Registry) openTables() {
 	r.Aliases = newTable[Alias](r, "alias", ofFunction) // first: who is of an alias asks for it
 	r.numberings = newTable[numbering](r, "numbering", ofAccount)
 	r.FunctionPolicies = newTable[policy.Attached](r, "function-policy", ofQualifier)
+	r.platformSettings = newTable[PlatformSettings](r, "platform-settings", ofFunction)
 	r.Settings = newTable[FunctionSettings](r, "settings", ofFunction)
 	r.EventInvokeConfigs = newTable[EventInvokeConfig](r, "event-invoke", ofQualifier)
 	r.Provisioned = newTable[Provisioned](r, "provisioned", ofQualifier)

@@ -58,6 +58,8 @@ type record struct {
 	UpdateStatus     string `json:"update_status,omitempty"`
 	UpdateReason     string `json:"update_reason,omitempty"`
 	UpdateReasonCode string `json:"update_reason_code,omitempty"`
+
+	Previous *record `json:"previous,omitempty"`
 }
 
 // recordLayer is a layer version that a function has.
@@ -93,7 +95,19 @@ func recordKey(fn *lambent.Function) string {
 
 // encodeRecord gives the JSON of a record, with the extras it came with.
 func encodeRecord(fn *lambent.Function, extra extras) ([]byte, error) {
-	text, err := json.Marshal(record{
+	text, err := json.Marshal(recordOf(fn))
+	if err != nil {
+		return nil, err
+	}
+	return withExtras(text, extra)
+}
+
+// recordOf is how a function version is stored.
+func recordOf(fn *lambent.Function) *record {
+	if fn == nil {
+		return nil
+	}
+	return &record{
 		Format: formatVersion, Account: string(fn.Account), Name: string(fn.Name), Version: string(fn.Version),
 		Runtime: string(fn.Runtime), Role: fn.Role, Handler: fn.Handler, Description: fn.Description,
 		TimeoutSecs: fn.TimeoutSecs, MemoryMB: fn.MemoryMB, EphemeralMB: fn.EphemeralMB, PackageType: fn.PackageType,
@@ -102,11 +116,8 @@ func encodeRecord(fn *lambent.Function, extra extras) ([]byte, error) {
 		Code: string(fn.Code), CodeSize: fn.CodeSize, Unpacked: fn.Unpacked, HotFolder: fn.HotFolder, Revision: fn.Revision, PublishedFrom: fn.PublishedFrom, ConfigHash: fn.ConfigHash, LastModified: fn.LastModified,
 		State: fn.State, StateReason: fn.StateReason, StateReasonCode: fn.StateReasonCode,
 		UpdateStatus: fn.UpdateStatus, UpdateReason: fn.UpdateReason, UpdateReasonCode: fn.UpdateReasonCode,
-	})
-	if err != nil {
-		return nil, err
+		Previous: recordOf(fn.Previous),
 	}
-	return withExtras(text, extra)
 }
 
 // withExtras adds the extras to the JSON of a record.
@@ -136,20 +147,29 @@ func decodeRecord(key string, text []byte) (*lambent.Function, extras, error) {
 	if rec.Format < 1 || rec.Format > formatVersion {
 		return fail(fmt.Errorf("it has format %d, and this version of lambent reads up to %d: use the version that wrote it, or a newer one", rec.Format, formatVersion))
 	}
-	fn := &lambent.Function{
-		Account: lambent.AccountID(rec.Account), Name: lambent.FunctionName(rec.Name), Version: lambent.Version(rec.Version),
-		Runtime: lambent.Runtime(rec.Runtime), Role: rec.Role, Handler: rec.Handler, Description: rec.Description,
-		TimeoutSecs: rec.TimeoutSecs, MemoryMB: rec.MemoryMB, EphemeralMB: rec.EphemeralMB, PackageType: rec.PackageType,
-		Architectures: rec.Architectures, Environment: rec.Environment, Tags: rec.Tags, Layers: layersOf(&rec),
-		TracingMode: rec.TracingMode, KMSKeyArn: rec.KMSKeyArn, LoggingFormat: rec.LoggingFormat, LogGroup: rec.LogGroup,
-		Code: lambent.CodeHash(rec.Code), CodeSize: rec.CodeSize, Unpacked: rec.Unpacked, HotFolder: rec.HotFolder, Revision: rec.Revision, PublishedFrom: rec.PublishedFrom, ConfigHash: rec.ConfigHash, LastModified: rec.LastModified,
-		State: rec.State, StateReason: rec.StateReason, StateReasonCode: rec.StateReasonCode,
-		UpdateStatus: rec.UpdateStatus, UpdateReason: rec.UpdateReason, UpdateReasonCode: rec.UpdateReasonCode,
-	}
+	fn := rec.function()
 	if want := recordKey(fn); want != key {
 		return fail(fmt.Errorf("it belongs under %s", want))
 	}
 	return fn, extra, nil
+}
+
+// function undoes recordOf.
+func (rec *record) function() *lambent.Function {
+	if rec == nil {
+		return nil
+	}
+	return &lambent.Function{
+		Account: lambent.AccountID(rec.Account), Name: lambent.FunctionName(rec.Name), Version: lambent.Version(rec.Version),
+		Runtime: lambent.Runtime(rec.Runtime), Role: rec.Role, Handler: rec.Handler, Description: rec.Description,
+		TimeoutSecs: rec.TimeoutSecs, MemoryMB: rec.MemoryMB, EphemeralMB: rec.EphemeralMB, PackageType: rec.PackageType,
+		Architectures: rec.Architectures, Environment: rec.Environment, Tags: rec.Tags, Layers: layersOf(rec),
+		TracingMode: rec.TracingMode, KMSKeyArn: rec.KMSKeyArn, LoggingFormat: rec.LoggingFormat, LogGroup: rec.LogGroup,
+		Code: lambent.CodeHash(rec.Code), CodeSize: rec.CodeSize, Unpacked: rec.Unpacked, HotFolder: rec.HotFolder, Revision: rec.Revision, PublishedFrom: rec.PublishedFrom, ConfigHash: rec.ConfigHash, LastModified: rec.LastModified,
+		State: rec.State, StateReason: rec.StateReason, StateReasonCode: rec.StateReasonCode,
+		UpdateStatus: rec.UpdateStatus, UpdateReason: rec.UpdateReason, UpdateReasonCode: rec.UpdateReasonCode,
+		Previous: rec.Previous.function(),
+	}
 }
 
 // unmarshal reads a record and the fields it does not know, which few have.

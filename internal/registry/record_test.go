@@ -13,11 +13,19 @@ import (
 
 // filled sets every field of a record to something that is not zero.
 func filled(t *testing.T) *lambent.Function {
+	fn := filledAlone(t)
+	fn.Previous = filledAlone(t)
+	fn.Previous.Code = "the code before"
+	return fn
+}
+
+func filledAlone(t *testing.T) *lambent.Function {
 	fn := &lambent.Function{}
 	v := reflect.ValueOf(fn).Elem()
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Name
 		switch p := v.Field(i).Addr().Interface().(type) {
+		case **lambent.Function: // filled's
 		case *[]string:
 			*p = []string{name, "x\x00"}
 		case *[]lambent.Layer:

@@ -29,6 +29,9 @@ type Options struct {
 	// function, or its update, failed. Its ctx ends with Close. Nil prepares
 	// nothing.
 	Prepare func(ctx context.Context, fn *lambent.Function) error
+	// Stand has containers of a function stand ready before calls come to it, where
+	// old code is warm; see StandFunc. Nil does nothing.
+	Stand StandFunc
 	// CodeDropped is told of packages that no function has any more. Nil tells
 	// nobody. It must not block.
 	CodeDropped func(lambent.CodeHash)
@@ -76,6 +79,10 @@ type Registry struct {
 	ctx     context.Context         // of the background
 	running sync.WaitGroup
 	slots   chan struct{} // bounds how many functions are prepared at once
+
+	rolloutMu sync.Mutex
+	// +checklocks:rolloutMu
+	rollouts map[rolloutKey]*rollout
 
 	// writing serialises the writes of one function; functions share locks. Who
 	// holds one may wait for the disk, so it is taken before mu, never within.
@@ -130,6 +137,7 @@ func Open(ctx context.Context, node *cluster.Node, o Options) (*Registry, error)
 	}
 	r := &Registry{
 		opts: o, records: records, objects: objects, blobs: blobs, seed: maphash.MakeSeed(), slots: make(chan struct{}, maxPreparing),
+		rollouts: map[rolloutKey]*rollout{},
 	}
 	r.code = codeStore{blobs: blobs, packages: map[lambent.CodeHash]*codePackage{}, now: o.Now}
 	r.openTables()
@@ -146,6 +154,7 @@ func Open(ctx context.Context, node *cluster.Node, o Options) (*Registry, error)
 	}
 	// The background outlives the caller's context, and ends with Close.
 	r.ctx, r.stop = context.WithCancelCause(context.WithoutCancel(ctx))
+	r.watchRollouts()
 	for _, fn := range unsettled {
 		r.settleLater(fn)
 	}
@@ -230,33 +239,50 @@ func (r *Registry) Close() error {
 // KindNotFound where there is none. It takes no lock anybody holds for long, and
 // allocates nothing where it finds one.
 func (r *Registry) Function(account lambent.AccountID, name lambent.FunctionName, qualifier string) (*lambent.Function, error) {
-	return r.Route(account, name, qualifier, 1)
+	fn, _, err := r.find(functionKey{account, name}, qualifier, 1)
+	return fn, err
 }
 
-// Route is Function for one call: an alias of two versions means one of them,
-// by roll, which is evenly distributed in [0, 1). 1 is the version it points to.
-func (r *Registry) Route(account lambent.AccountID, name lambent.FunctionName, qualifier string, roll float64) (*lambent.Function, error) {
+// Route is Function for one call: an alias of two versions means one of them, by
+// roll, which is evenly distributed in [0, 1). Where fn is not in place yet the
+// caller tells Rollout, too; standIns are records of which a container that is
+// warm may serve the call until then, best first.
+func (r *Registry) Route(account lambent.AccountID, name lambent.FunctionName, qualifier string, roll float64) (fn *lambent.Function, standIns []*lambent.Function, inPlace bool, err error) {
 	k := functionKey{account, name}
+	fn, alias, err := r.find(k, qualifier, roll)
+	if err != nil {
+		return nil, nil, false, err
+	}
+	before := r.before(k, fn, alias)
+	if before == nil {
+		return fn, nil, true, nil
+	}
+	return fn, r.standInsFor(keyOfRollout(k, qualifier, fn), fn, before), false, nil
+}
+
+// find finds the version that a qualifier means for a roll, and the alias, if it
+// is one.
+func (r *Registry) find(k functionKey, qualifier string, roll float64) (*lambent.Function, *Alias, error) {
 	version := lambent.Version(qualifier)
 	if version == "" {
 		version = lambent.Latest
 	}
 	if version == lambent.Latest || version.IsNumbered() {
 		if s, ok := r.reachable(k, version); ok {
-			return s.fn, nil
+			return s.fn, nil, nil
 		}
-		return nil, r.notFound("find function", account, name, qualifier)
+		return nil, nil, r.notFound("find function", k.account, k.name, qualifier)
 	}
 	for {
-		alias := r.Aliases.Get(aliasKey(account, name, qualifier))
+		alias := r.Aliases.Get(aliasKey(k.account, k.name, qualifier))
 		if alias == nil {
-			return nil, r.notFound("find function", account, name, qualifier)
+			return nil, nil, r.notFound("find function", k.account, k.name, qualifier)
 		}
 		if s, ok := r.reachable(k, alias.Choose(roll)); ok {
-			return s.fn, nil
+			return s.fn, alias, nil
 		}
-		if r.Aliases.Get(aliasKey(account, name, qualifier)) == alias { // else it was moved, and the version deleted
-			return nil, r.notFound("find function", account, name, qualifier)
+		if r.Aliases.Get(aliasKey(k.account, k.name, qualifier)) == alias { // else it was moved, and the version deleted
+			return nil, nil, r.notFound("find function", k.account, k.name, qualifier)
 		}
 	}
 }
@@ -435,11 +461,18 @@ func (r *Registry) notFound(op string, account lambent.AccountID, name lambent.F
 // included.
 func (r *Registry) Codes() map[lambent.CodeHash]bool {
 	set := map[lambent.CodeHash]bool{}
-	for _, fn := range r.all() {
+	var add func(fn *lambent.Function)
+	add = func(fn *lambent.Function) {
 		set[fn.Code] = true
 		for _, l := range fn.Layers {
 			set[l.Code] = true
 		}
+		if fn.Previous != nil {
+			add(fn.Previous)
+		}
+	}
+	for _, fn := range r.all() {
+		add(fn)
 	}
 	return set
 }

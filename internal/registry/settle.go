@@ -16,38 +16,19 @@ const (
 // settleLater prepares a record that is changing, and settles it, in the
 // background. The caller holds the function's lock, or is Open.
 func (r *Registry) settleLater(fn *lambent.Function) {
+	k := functionKey{fn.Account, fn.Name}
 	r.running.Go(func() {
-		select {
-		case r.slots <- struct{}{}:
-			defer func() { <-r.slots }()
-		case <-r.ctx.Done():
-			return
-		}
-		failure := r.opts.Prepare(r.ctx, fn)
-		if r.ctx.Err() != nil {
-			return // it is settled after the next start
-		}
-		if failure != nil {
-			r.opts.Log.Warn("a function's code could not be prepared", "function", fn.Name, "account", fn.Account, "err", failure)
-		}
-		for wait := settleRetryMin; ; wait = min(2*wait, settleRetryMax) {
-			err := r.settle(fn, failure)
-			if err == nil {
-				return
-			}
-			r.opts.Log.Warn("a function could not be marked as ready; it is tried again", "function", fn.Name, "account", fn.Account, "wait", wait, "err", err)
-			select {
-			case <-r.ctx.Done():
-				return
-			case <-time.After(wait):
-			}
+		old := standIns(fn, r.before(k, fn, nil), r.updateSettings(k), time.Time{}, r.opts.Now())
+		failure, ended := r.bringUp(fn, old)
+		if !ended {
+			r.untilStored(fn, func() (bool, error) { return r.settle(fn, failure) })
 		}
 	})
 }
 
-// settle stores what came of preparing prepared, unless it is not the current
+// settle stores what came of bringing up prepared, unless it is not the current
 // record any more.
-func (r *Registry) settle(prepared *lambent.Function, failure error) error {
+func (r *Registry) settle(prepared *lambent.Function, failure error) (settles bool, err error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), writeLimit)
 	defer cancel()
 	k := functionKey{prepared.Account, prepared.Name}
@@ -55,10 +36,10 @@ func (r *Registry) settle(prepared *lambent.Function, failure error) error {
 	mu.Lock()
 	defer mu.Unlock()
 	s, err := r.currentVersion("settle function", k, prepared.Version)
-	if err != nil || !changing(s.fn) || !sameChange(s.fn, prepared) {
-		return nil // deleted, or closed; a new function of the name settles by itself
+	if err != nil || !changing(s.fn) && s.fn.Previous == nil || !sameChange(s.fn, prepared) {
+		return false, nil // deleted, or closed; a new function of the name settles by itself
 	}
-	return r.write(ctx, stored{fn: settled(s.fn, failure), extra: s.extra}, &s)
+	return true, r.replace(ctx, stored{fn: settled(s.fn, failure), extra: s.extra}, &s)
 }
 
 // sameChange reports whether two records of a function are of the same change.
@@ -67,17 +48,24 @@ func sameChange(a, b *lambent.Function) bool {
 	return a.Code == b.Code && a.ConfigHash == b.ConfigHash && a.LastModified.Equal(b.LastModified)
 }
 
-// settled decides what becomes of a changing record once it was prepared, or
+// settled decides what becomes of a changing record once it was brought up, or
 // could not be. A function that failed once becomes active by an update that
-// does not.
+// does not. An update that fails leaves what was in place before.
 func settled(fn *lambent.Function, failure error) *lambent.Function {
-	next := clone(fn)
 	if failure == nil {
+		next := clone(fn)
+		next.Previous = nil
 		next.State, next.StateReason, next.StateReasonCode = stateActive, "", ""
 		next.UpdateStatus, next.UpdateReason, next.UpdateReasonCode = updateSuccessful, "", ""
 		return next
 	}
 	text, code := reasonOf(failure)
+	next := clone(fn)
+	if fn.Previous != nil {
+		next = clone(fn.Previous)
+		next.Tags, next.LastModified = fn.Tags, fn.LastModified // tags are no part of the change
+		text += " The function keeps the code and configuration it had."
+	}
 	next.UpdateStatus, next.UpdateReason, next.UpdateReasonCode = updateFailed, text, code
 	if fn.State == statePending {
 		next.State, next.StateReason, next.StateReasonCode = stateFailed, text, code

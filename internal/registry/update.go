@@ -28,10 +28,11 @@ func (r *Registry) UpdateFunctionCode(ctx context.Context, account lambent.Accou
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", op, name, err)
 	}
+	defer r.code.release(hash) // the record takes references of its own
 	mu := r.lockOf(k)
 	mu.Lock()
 	defer mu.Unlock()
-	next, old, err := r.update(ctx, op, k, revision, func(fn *lambent.Function) error {
+	next, err := r.update(ctx, op, k, revision, func(fn *lambent.Function) error {
 		if change != nil {
 			change(fn)
 		}
@@ -39,10 +40,8 @@ func (r *Registry) UpdateFunctionCode(ctx context.Context, account lambent.Accou
 		return nil
 	})
 	if err != nil {
-		r.code.release(hash)
 		return nil, err
 	}
-	r.code.release(old.Code)
 	if publishing == lambent.Published {
 		return r.publish(ctx, op, next, nil)
 	}
@@ -60,7 +59,7 @@ func (r *Registry) UpdateFunctionConfiguration(ctx context.Context, account lamb
 	mu := r.lockOf(k)
 	mu.Lock()
 	defer mu.Unlock()
-	next, _, err := r.update(ctx, "update function configuration", k, revision, func(fn *lambent.Function) error {
+	next, err := r.update(ctx, "update function configuration", k, revision, func(fn *lambent.Function) error {
 		before := *fn
 		err := change(fn)
 		fn.Code, fn.CodeSize, fn.Unpacked, fn.HotFolder = before.Code, before.CodeSize, before.Unpacked, before.HotFolder
@@ -69,32 +68,63 @@ func (r *Registry) UpdateFunctionConfiguration(ctx context.Context, account lamb
 	return next.fn, err
 }
 
-// update makes and stores the successor of a record, and has it settle. The
-// caller holds the function's lock.
-func (r *Registry) update(ctx context.Context, op string, k functionKey, revision string, change func(*lambent.Function) error) (next stored, old *lambent.Function, err error) {
+// update makes and stores the successor of a record, and has it settle: at once,
+// or, where other code waits to be asked for, with the first call. The caller
+// holds the function's lock.
+func (r *Registry) update(ctx context.Context, op string, k functionKey, revision string, change func(*lambent.Function) error) (next stored, err error) {
 	before, err := r.requireChangeable(op, k, revision)
 	if err != nil {
-		return stored{}, nil, err
+		return stored{}, err
 	}
 	fn := clone(before.fn)
 	if err := change(fn); err != nil {
-		return stored{}, nil, err
+		return stored{}, err
 	}
 	fn.Account, fn.Name, fn.Version = before.fn.Account, before.fn.Name, before.fn.Version
 	fn.State, fn.StateReason, fn.StateReasonCode = before.fn.State, before.fn.StateReason, before.fn.StateReasonCode
 	fn.UpdateStatus, fn.UpdateReason, fn.UpdateReasonCode = updateInProgress, reasonCreating, codeCreating
 	fn.LastModified = r.opts.Now().UTC()
+	fn.Previous = inPlace(before.fn)
+	fn.ConfigHash = fn.HashConfig()
+	waits := fn.Previous != nil && fn.Previous.CanStandIn(fn) && r.updateMode(k) == UpdateLazily
+	if waits {
+		fn.UpdateStatus, fn.UpdateReason, fn.UpdateReasonCode = updateSuccessful, "", ""
+	}
 	if err := r.retainLayers(op, fn.Layers); err != nil {
-		return stored{}, nil, err
+		return stored{}, err
 	}
+	defer r.code.releaseLayers(fn.Layers)
 	next = stored{fn: fn, extra: before.extra}
-	if err := r.write(ctx, next, &before); err != nil {
-		r.code.releaseLayers(fn.Layers)
-		return stored{}, nil, err
+	if err := r.replace(ctx, next, &before); err != nil {
+		return stored{}, err
 	}
-	r.code.releaseLayers(before.fn.Layers)
-	r.settleLater(fn)
-	return next, before.fn, nil
+	if !waits {
+		r.settleLater(fn)
+	}
+	return next, nil
+}
+
+// inPlace is what serves calls while there is nothing newer: nil where nothing
+// ever did.
+func inPlace(fn *lambent.Function) *lambent.Function {
+	switch {
+	case fn.Previous != nil:
+		return fn.Previous
+	case fn.State != stateActive:
+		return nil
+	}
+	return fn
+}
+
+// replace writes a record that may have other packages than the one before.
+func (r *Registry) replace(ctx context.Context, next stored, before *stored) error {
+	r.code.countAll(next.fn)
+	if err := r.write(ctx, next, before); err != nil {
+		r.code.releaseAll(next.fn)
+		return err
+	}
+	r.code.releaseAll(before.fn)
+	return nil
 }
 
 // requireChangeable gives the record of a function that may be changed now, by

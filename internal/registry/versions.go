@@ -106,7 +106,7 @@ func (r *Registry) keepNumbering(ctx context.Context, op string, k functionKey) 
 // what changes by itself and what a version does not have.
 func publicationOf(fn *lambent.Function) (string, error) {
 	c := *fn
-	c.Version, c.Revision, c.ConfigHash, c.PublishedFrom, c.HotFolder, c.Tags = "", "", "", "", "", nil
+	c.Version, c.Revision, c.ConfigHash, c.PublishedFrom, c.HotFolder, c.Tags, c.Previous = "", "", "", "", "", nil, nil
 	c.LastModified = time.Time{}
 	c.State, c.StateReason, c.StateReasonCode = "", "", ""
 	c.UpdateStatus, c.UpdateReason, c.UpdateReasonCode = "", "", ""
@@ -168,6 +168,7 @@ func (r *Registry) publish(ctx context.Context, op string, latest stored, descri
 	fn := *latest.fn // what it refers to is never changed, so both may have it
 	fn.Version, fn.PublishedFrom, fn.Tags = lambent.Version(strconv.FormatUint(last+1, 10)), from, nil
 	fn.HotFolder = "" // a version does not change
+	fn.Previous = nil
 	fn.LastModified = r.opts.Now().UTC()
 	if description != nil {
 		fn.Description = *description

@@ -47,6 +47,8 @@ type Fixture struct {
 	// +checklocks:mu
 	credentials *host.Credentials // nil: functions get none
 	// +checklocks:mu
+	held map[lambent.CodeHash]chan error // packages that cannot be fetched yet
+	// +checklocks:mu
 	deaf int // how many of the next runtimes to boot never hear anything
 }
 
@@ -54,11 +56,11 @@ type Fixture struct {
 // driver. The test must have stopped what it started by then.
 func New(t testing.TB, opts fake.Options) *Fixture {
 	t.Helper()
-	f := &Fixture{Logs: &Logs{}, gates: map[string]chan struct{}{}, waiting: map[*os.File]bool{}}
+	f := &Fixture{Logs: &Logs{}, gates: map[string]chan struct{}{}, waiting: map[*os.File]bool{}, held: map[lambent.CodeHash]chan error{}}
 	opts.Programs = map[string]fake.Program{Node().Path: f.runtime}
 	f.Driver = fake.New(opts)
 	f.Host = host.New(host.Options{
-		Driver: f.Driver, Dir: t.TempDir(), Fetch: fetch, Region: "eu-test-1", Logs: f.Logs, Log: slog.New(slog.DiscardHandler),
+		Driver: f.Driver, Dir: t.TempDir(), Fetch: f.fetch, Region: "eu-test-1", Logs: f.Logs, Log: slog.New(slog.DiscardHandler),
 		Credentials: f.give,
 	})
 	if err := f.Host.Open(t.Context()); err != nil {
@@ -287,8 +289,40 @@ func number(s string) (n int) {
 	return n
 }
 
+// Updated makes a function of a function with other code, which does the same.
+func Updated(fn *lambent.Function, code string) *lambent.Function {
+	next := *fn
+	sum := sha256.Sum256([]byte(code))
+	next.Code = lambent.CodeHash(base64.StdEncoding.EncodeToString(sum[:]))
+	return &next
+}
+
+// Hold keeps code from being fetched, until release is called once for each time
+// that it was asked for: with nil it comes, with an error that is what fetching
+// fails with.
+func (f *Fixture) Hold(code lambent.CodeHash) (release func(error)) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	held := make(chan error)
+	f.held[code] = held
+	return func(err error) { held <- err }
+}
+
 // fetch serves the one deployment package all functions have.
-func fetch(context.Context, lambent.CodeHash) (io.ReadCloser, int64, error) {
+func (f *Fixture) fetch(ctx context.Context, code lambent.CodeHash) (io.ReadCloser, int64, error) {
+	f.mu.Lock()
+	held := f.held[code]
+	f.mu.Unlock()
+	if held != nil {
+		select {
+		case err := <-held:
+			if err != nil {
+				return nil, 0, err
+			}
+		case <-ctx.Done():
+			return nil, 0, ctx.Err()
+		}
+	}
 	b := deploymentPackage()
 	return io.NopCloser(bytes.NewReader(b)), int64(len(b)), nil
 }
