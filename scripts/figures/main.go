@@ -23,6 +23,8 @@ func main() {
 	flag.IntVar(&b.calls, "calls", 4000, "how many warm calls")
 	flag.IntVar(&b.functions, "functions", 100, "how many Node functions to call for the first time; two fifths of it of the others")
 	flag.IntVar(&b.idle, "idle", 200, "how many idle containers to keep")
+	flag.IntVar(&b.updates, "updates", 20, "how many updates of a function's code to make under load")
+	flag.BoolVar(&b.onlyUpdates, "only-updates", false, "measure nothing else")
 	echo := flag.Bool("echo", false, "be the bare echo server (used by figures itself)")
 	flag.BoolVar(&b.verbose, "v", false, "show the server's log")
 	flag.Parse()
@@ -46,6 +48,8 @@ func main() {
 type bench struct {
 	binary                 string
 	calls, functions, idle int
+	updates                int
+	onlyUpdates            bool
 	verbose                bool
 	dir                    string // for everything; removed at the end
 }
@@ -63,10 +67,13 @@ func (b *bench) run(ctx context.Context) (err error) {
 		return err
 	}
 	rows, err := b.with(ctx, settings{flags: []string{"--pool-nodejs", "4"}, spares: 1}, func(s *server) ([]figure, error) {
+		if b.onlyUpdates {
+			return measureUpdates(ctx, s, b.updates)
+		}
 		return b.measureWarmServer(ctx, s, golang)
 	})
 	defer func() { fmt.Print(table(rows)) }() // what there is, however it ends
-	if err != nil {
+	if err != nil || b.onlyUpdates {
 		return err
 	}
 	cold, err := b.with(ctx, settings{flags: []string{"--pool-nodejs", "0", "--pool-python", "0", "--pool-provided", "0"}}, func(s *server) ([]figure, error) {
@@ -111,6 +118,7 @@ func (b *bench) measureWarmServer(ctx context.Context, s *server, golang languag
 	for _, measure := range []func() ([]figure, error){
 		func() ([]figure, error) { return b.measureEcho(ctx, s) },
 		func() ([]figure, error) { return measureThroughput(ctx, s) },
+		func() ([]figure, error) { return measureUpdates(ctx, s, b.updates) },
 		func() ([]figure, error) {
 			return measureFirst(ctx, s, node(), b.functions, "a warm instance ready", goal{12 * ms, 40 * ms})
 		},
