@@ -24,7 +24,8 @@ func main() {
 	flag.IntVar(&b.functions, "functions", 100, "how many Node functions to call for the first time; two fifths of it of the others")
 	flag.IntVar(&b.idle, "idle", 200, "how many idle containers to keep")
 	flag.IntVar(&b.updates, "updates", 20, "how many updates of a function's code to make under load")
-	flag.BoolVar(&b.onlyUpdates, "only-updates", false, "measure nothing else")
+	flag.IntVar(&b.many, "many", 10000, "how many functions to fill a registry with; 0 leaves it out")
+	flag.StringVar(&b.only, "only", "", "measure this alone: warm, updates, cold, many or runners")
 	echo := flag.Bool("echo", false, "be the bare echo server (used by figures itself)")
 	flag.BoolVar(&b.verbose, "v", false, "show the server's log")
 	flag.Parse()
@@ -48,14 +49,14 @@ func main() {
 type bench struct {
 	binary                 string
 	calls, functions, idle int
-	updates                int
-	onlyUpdates            bool
+	updates, many          int
+	only                   string
 	verbose                bool
 	dir                    string // for everything; removed at the end
 }
 
 func (b *bench) run(ctx context.Context) (err error) {
-	if b.calls < 1 || b.functions < 5 || b.idle < 1 {
+	if b.calls < 1 || b.functions < 5 || b.idle < 1 || b.many < 0 {
 		return errors.New("the least is 1 call, 5 functions and 1 idle container")
 	}
 	if b.dir, err = os.MkdirTemp("", "lambent-figures-"); err != nil {
@@ -66,25 +67,45 @@ func (b *bench) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	rows, err := b.with(ctx, settings{flags: []string{"--pool-nodejs", "4"}, spares: 1}, func(s *server) ([]figure, error) {
-		if b.onlyUpdates {
-			return measureUpdates(ctx, s, b.updates)
-		}
-		return b.measureWarmServer(ctx, s, golang)
-	})
+	var rows []figure
 	defer func() { fmt.Print(table(rows)) }() // what there is, however it ends
-	if err != nil || b.onlyUpdates {
-		return err
+	for _, part := range []struct {
+		name    string
+		measure func() ([]figure, error)
+	}{
+		{"warm", func() ([]figure, error) {
+			return b.with(ctx, settings{flags: []string{"--pool-nodejs", "4"}, spares: 1}, func(s *server) ([]figure, error) {
+				return b.measureWarmServer(ctx, s, golang)
+			})
+		}},
+		{"updates", func() ([]figure, error) {
+			return b.with(ctx, settings{flags: []string{"--pool-nodejs", "4"}, spares: 1}, func(s *server) ([]figure, error) {
+				return measureUpdates(ctx, s, b.updates)
+			})
+		}},
+		{"cold", func() ([]figure, error) {
+			return b.with(ctx, settings{flags: noPools()}, func(s *server) ([]figure, error) {
+				return b.measureColdServer(ctx, s)
+			})
+		}},
+		{"many", func() ([]figure, error) { return b.measureMany(ctx) }},
+		{"runners", func() ([]figure, error) { return measureRunners(ctx, b.dir), nil }},
+	} {
+		if b.only != "" && b.only != part.name {
+			continue
+		}
+		more, err := part.measure()
+		rows = append(rows, more...)
+		if err != nil {
+			return err
+		}
 	}
-	cold, err := b.with(ctx, settings{flags: []string{"--pool-nodejs", "0", "--pool-python", "0", "--pool-provided", "0"}}, func(s *server) ([]figure, error) {
-		return b.measureColdServer(ctx, s)
-	})
-	rows = append(rows, cold...)
-	if err != nil {
-		return err
-	}
-	rows = append(rows, measureRunners(ctx, b.dir)...)
 	return nil
+}
+
+// noPools are the flags of a server that keeps no warm instances.
+func noPools() []string {
+	return []string{"--pool-nodejs", "0", "--pool-python", "0", "--pool-provided", "0"}
 }
 
 // with measures with a server of the given settings, on a folder of its own.
@@ -118,7 +139,6 @@ func (b *bench) measureWarmServer(ctx context.Context, s *server, golang languag
 	for _, measure := range []func() ([]figure, error){
 		func() ([]figure, error) { return b.measureEcho(ctx, s) },
 		func() ([]figure, error) { return measureThroughput(ctx, s) },
-		func() ([]figure, error) { return measureUpdates(ctx, s, b.updates) },
 		func() ([]figure, error) {
 			return measureFirst(ctx, s, node(), b.functions, "a warm instance ready", goal{12 * ms, 40 * ms})
 		},

@@ -127,6 +127,30 @@ func (s *server) settle(ctx context.Context, containers int) error {
 	return nil
 }
 
+// calm waits until the pools are full and nothing has been booted for a while,
+// whatever containers there are beside them.
+func (s *server) calm(ctx context.Context) error {
+	for have := -1; ; {
+		instances, err := s.instances(ctx)
+		if err != nil {
+			return err
+		}
+		now := 0
+		for _, i := range instances {
+			if i.State == "active" {
+				now += len(i.Containers)
+			}
+		}
+		if now == have {
+			return s.settle(ctx, now)
+		}
+		have = now
+		if err := rest(ctx); err != nil {
+			return err
+		}
+	}
+}
+
 func isSettled(pools []pool, instances []instance, spares, containers int) bool {
 	target := 0
 	for _, p := range pools {

@@ -162,7 +162,9 @@ func (b *bench) measureEcho(ctx context.Context, s *server) (rows []figure, err 
 		figure{"ratio of its p50 to the Go echo's", fmt.Sprintf("%.1f×", ratio), "≤ 3.5×", ratio > 3.5}), nil
 }
 
-// measureThroughput tells how many warm calls 16 clients get through.
+// measureThroughput tells how many warm calls 16 clients get through, once the
+// containers that they brought about, and the warm instances in place of those
+// taken, have booted.
 func measureThroughput(ctx context.Context, s *server) (rows []figure, err error) {
 	const clients, warmUp, long = 16, 2 * time.Second, 4 * time.Second
 	progress("warm calls of %d clients", clients)
@@ -175,40 +177,47 @@ func measureThroughput(ctx context.Context, s *server) (rows []figure, err error
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, u.remove(ctx, name)) }()
-	var callers sync.WaitGroup
-	var mu sync.Mutex
-	var all []time.Duration
-	var failed error
-	from := time.Now().Add(warmUp)
-	to := from.Add(long)
-	for range clients {
-		callers.Go(func() {
-			var mine []time.Duration
-			for {
-				begin := time.Now()
-				took, err := u.timedInvoke(ctx, name)
-				if end := begin.Add(took); err == nil && end.After(from) && end.Before(to) {
-					mine = append(mine, took)
-				}
-				if err != nil || time.Now().After(to) {
-					mu.Lock()
-					defer mu.Unlock()
-					all = append(all, mine...)
-					failed = errors.Join(failed, err)
-					return
-				}
-			}
-		})
+	if _, err := u.crowd(ctx, name, clients, warmUp); err != nil {
+		return nil, err
 	}
-	callers.Wait()
-	if failed != nil {
-		return nil, failed
+	if err := s.calm(ctx); err != nil {
+		return nil, err
+	}
+	all, err := u.crowd(ctx, name, clients, long)
+	if err != nil {
+		return nil, err
 	}
 	rate := float64(len(all)) / long.Seconds()
 	f := times(fmt.Sprintf("the same, %d clients", clients), all, goal{})
 	f.value = fmt.Sprintf("%.0f calls/s; %s", rate, f.value)
 	f.goal, f.missed = "≥ 2500 calls/s", rate < 2500
 	return []figure{f}, nil
+}
+
+// crowd has so many clients call a function, each again as soon as it is answered,
+// and gives how long the calls took that were answered in the time.
+func (u user) crowd(ctx context.Context, name string, clients int, long time.Duration) (all []time.Duration, failed error) {
+	var callers sync.WaitGroup
+	var mu sync.Mutex
+	to := time.Now().Add(long)
+	for range clients {
+		callers.Go(func() {
+			var mine []time.Duration
+			var err error
+			for err == nil && time.Now().Before(to) {
+				var took time.Duration
+				if took, err = u.timedInvoke(ctx, name); err == nil && time.Now().Before(to) {
+					mine = append(mine, took)
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			all = append(all, mine...)
+			failed = errors.Join(failed, err)
+		})
+	}
+	callers.Wait()
+	return all, failed
 }
 
 // keepConnections lets so many clients keep their connections.
