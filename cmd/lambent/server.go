@@ -276,18 +276,19 @@ func bodyBudget(p hostinfo.Probe) int64 {
 	return min(max(int64(total)<<20/16, 128<<20), 1<<30)
 }
 
-// giveBack gives free memory back to the machine a while after it is told to,
-// until ctx ends. The collector would take minutes to.
+// giveBack gives free memory back to the machine a while after the start, which
+// reads all there is, and after it is told to, until ctx ends. The collector would
+// take minutes to.
 func giveBack(ctx context.Context, relieved <-chan struct{}) error {
 	for {
 		select {
-		case <-relieved:
+		case <-time.After(relievedFor):
+			debug.FreeOSMemory()
 		case <-ctx.Done():
 			return nil
 		}
 		select {
-		case <-time.After(relievedFor):
-			debug.FreeOSMemory()
+		case <-relieved:
 		case <-ctx.Done():
 			return nil
 		}
