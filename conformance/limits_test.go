@@ -180,36 +180,3 @@ func TestEnvironmentOf4KBReachesTheFunction(t *testing.T) {
 		t.Errorf("BIG arrives with %d of %d bytes", len(got["BIG"]), len(value))
 	}
 }
-
-// Each operation that is not there yet says so, by name, in AWS's shape: no
-// client hangs on it, retries it or takes it for success.
-func TestUnsupportedOperationsSaySo(t *testing.T) {
-	t.Parallel()
-	c := newCaller(t)
-	f := aws.String("f")
-	execution := aws.String(c.ARN("f") + ":1/durable-execution/name/14e0db71-5d35-4eb5-b481-8945cf9d10c2")
-	ctx := t.Context()
-	calls := map[string]func() error{
-		"ListDurableExecutionsByFunction": func() error {
-			_, err := c.ListDurableExecutionsByFunction(ctx, &lambda.ListDurableExecutionsByFunctionInput{FunctionName: f})
-			return err
-		},
-		"StopDurableExecution": func() error {
-			_, err := c.StopDurableExecution(ctx, &lambda.StopDurableExecutionInput{DurableExecutionArn: execution})
-			return err
-		},
-		"GetDurableExecution": func() error {
-			_, err := c.GetDurableExecution(ctx, &lambda.GetDurableExecutionInput{DurableExecutionArn: execution})
-			return err
-		},
-	}
-	for name, call := range calls {
-		err := call()
-		t.Run(name, func(t *testing.T) {
-			wantCode(t, err, "NotImplementedException", "")
-			if err != nil && !strings.Contains(err.Error(), name) {
-				t.Errorf("%v does not name the operation", err)
-			}
-		})
-	}
-}
