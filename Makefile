@@ -14,7 +14,7 @@ BUILD := CGO_ENABLED=0 GOOS=linux $(GO) build -trimpath -ldflags '-s -w'
 # What runs inside a sandbox, built for the same machine and embedded.
 INITBIN := internal/sandbox/gvisor/initbin/lambent-init
 
-.PHONY: all build init run test bench lint cross fuzz clean
+.PHONY: all build init run test bench lint cross fuzz hammer clean
 
 all: build
 
@@ -44,6 +44,14 @@ cross:
 
 fuzz: init
 	scripts/fuzz $(ARGS)
+
+# A minute of many callers and random kills, on a server that looks for data
+# races. What becomes a sandbox is the plain build beside it.
+hammer: build
+	CGO_ENABLED=1 $(GO) build -race -o bin/race/lambent ./cmd/lambent
+	ln -f bin/lambent bin/race/lambent.plain
+	cd conformance && HAMMER=$(or $(ARGS),60s) CONFORMANCE_BIN=$(CURDIR)/bin/race/lambent \
+		$(GO) test -race -count=1 -v -timeout 15m -run UnderTheHammer .
 
 clean:
 	rm -rf bin $(INITBIN)
