@@ -157,7 +157,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 		limit = config.Instances(memoryMB)
 	}
 	workers = pool.New(pool.Options{Host: machine, Runtimes: runtimes, Strict: cfg.StrictRuntimes, Targets: cfg.Pool, MaxInstances: limit, MaxQueue: maxQueue,
-		InstanceMB: cfg.InstanceMemoryMB, Spares: cfg.InstanceSpares, IdleTimeout: cfg.IdleTimeout, IdleMost: idleMost(cfg), ProbeEvery: probeEvery, ProbeTimeout: probeTimeout, InitTimeout: cfg.InitTimeout, BootTimeout: bootTimeout,
+		InstanceMB: cfg.InstanceMemoryMB, Spares: cfg.InstanceSpares, IdleTimeout: cfg.IdleTimeout, IdleMost: idleMost(cfg), Turn: turn, ProbeEvery: probeEvery, ProbeTimeout: probeTimeout, InitTimeout: cfg.InitTimeout, BootTimeout: bootTimeout,
 		MaxBoots: 2 * runtime.NumCPU(), Log: log})
 	close(placing)
 	poolCtx, stopPool := context.WithCancel(context.WithoutCancel(ctx))
@@ -256,6 +256,7 @@ func serve(ctx context.Context, cfg config.Config, site site, ready func(addr st
 
 const (
 	maxQueue    = 10_000           // callers waiting for a container, all functions together
+	turn        = time.Second      // an instance that makes way costs two or three tenths of it
 	lastAnswers = 5 * time.Second  // for callers to be told that their executions were ended
 	relievedFor = 2 * time.Second  // before memory is given back, which costs a whole collection
 	bootTimeout = 30 * time.Second // an instance with its runtime takes 0.15 s; a machine under load some seconds

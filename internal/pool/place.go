@@ -273,6 +273,7 @@ func (p *Pool) abandon(pl *place) {
 		return
 	}
 	pl.abandoned, pl.spent = true, true
+	p.leaving++
 	p.leave(pl)
 	p.closeEmpty(pl)
 	p.serveQueued()
@@ -287,6 +288,9 @@ func (p *Pool) close(pl *place) {
 		return
 	}
 	pl.closed = true
+	if pl.abandoned {
+		p.leaving--
+	}
 	p.unlistWarm(pl)
 	p.leave(pl)
 	p.destroy(pl)

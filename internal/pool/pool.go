@@ -46,6 +46,7 @@ type Options struct {
 	InstanceMB   int                    // what the containers of an instance may be allotted in all
 	Spares       int                    // runtimes kept waiting on an instance beside those in use
 	IdleTimeout  time.Duration          // a container unused for this long is stopped
+	Turn         time.Duration          // on a full machine, how long a caller waits before callers of other functions make way, who came later; 0: for as long as it takes
 	IdleMost     time.Duration          // the same for code that is used much; IdleTimeout where it is less
 	InitTimeout  time.Duration          // AWS: 10 s
 	BootTimeout  time.Duration          // of an instance and its runtime, before any code of users is involved
@@ -94,6 +95,10 @@ type Pool struct {
 	instances int // booting, warm, active and being destroyed
 	// +checklocks:mu
 	destroying int
+	// +checklocks:mu
+	leaving int // abandoned places, until they are being destroyed
+	// +checklocks:mu
+	nextTurn time.Time // makeWay does not look before
 	// +checklocks:mu
 	booting int
 	// +checklocks:mu
@@ -151,7 +156,10 @@ func (w *worker) stale(now time.Time) bool {
 
 // waiter is a caller in a line. grant takes exactly one value unless the waiter
 // leaves the line before.
-type waiter struct{ grant chan grant }
+type waiter struct {
+	grant chan grant
+	since time.Time
+}
 
 type grant struct {
 	lease *Lease
@@ -241,7 +249,7 @@ func (p *Pool) Acquire(ctx context.Context, fn *lambent.Function, standIns ...*l
 		p.mu.Unlock()
 		return nil, throttled(fn, plan.Throttle, plan.Reason())
 	}
-	wt := &waiter{grant: make(chan grant, 1)}
+	wt := &waiter{grant: make(chan grant, 1), since: now}
 	p.change(l, func() { l.waiters = append(l.waiters, wt) })
 	p.carryOut(plan, l)
 	p.mu.Unlock()
@@ -391,13 +399,17 @@ func (l *Lease) Release() {
 		return
 	default:
 	}
-	if l.w.stale(time.Now()) {
+	now := time.Now()
+	if l.w.stale(now) {
 		p.discard(l.w)
 		p.serveQueued()
 		return
 	}
 	if l.w.line.retired && len(l.w.line.waiters) == 0 || l.w.place.closed || l.w.place.abandoned || p.draining {
 		p.discard(l.w)
+		return
+	}
+	if p.makeWay(l.w, now) {
 		return
 	}
 	p.offer(l.w, lambent.StartReuse, "a container of this version became free while the call waited", host.Loaded{})

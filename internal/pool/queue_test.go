@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
+	"sync"
 	"testing"
 	"time"
 
+	"lambent"
 	"lambent/internal/host/hosttest"
 	"lambent/internal/hostinfo"
 	"lambent/internal/pool"
@@ -59,6 +62,67 @@ func TestRoomOnAnAccountsInstanceGoesToItsCallerWhoeverElseWaits(t *testing.T) {
 	for range others {
 		<-ended
 	}
+}
+
+// An account that calls without pause has a full machine for itself only until
+// others have waited for a turn.
+func TestAFunctionCalledWithoutPauseMakesWayForOthers(t *testing.T) {
+	f := hosttest.New(t, fake.Options{})
+	p := sharing(t, f, func(o *pool.Options) { o.Targets, o.MaxInstances, o.Turn = nil, 1, 10*time.Millisecond })
+	stop := callWithoutPause(t.Context(), p, of(1, "f", "echo", 1024))
+	hosttest.Eventually(t, "one has the machine", func() bool { return f.Driver.Alive().Instances == 1 })
+	for account := 2; account < 5; account++ {
+		patience, giveUp := context.WithTimeout(t.Context(), 10*time.Second)
+		if l, err := p.Acquire(patience, of(account, "f", "echo", 128)); err != nil {
+			t.Errorf("account %d: %v", account, err)
+		} else {
+			l.Release()
+		}
+		giveUp()
+	}
+	stop()
+}
+
+// callWithoutPause keeps a container of a function busy, and its line never empty,
+// until it is stopped.
+func callWithoutPause(ctx context.Context, p *pool.Pool, fn *lambent.Function) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	var callers sync.WaitGroup
+	for range 4 {
+		callers.Go(func() {
+			for ctx.Err() == nil {
+				if l, err := p.Acquire(ctx, fn); err == nil {
+					for p.Waiting(fn) == 0 && ctx.Err() == nil {
+						runtime.Gosched()
+					}
+					l.Release()
+				}
+			}
+		})
+	}
+	return func() { cancel(); callers.Wait() }
+}
+
+// The same within an account: room on its instance is enough.
+func TestAFunctionCalledWithoutPauseMakesWayForItsAccountsOthersOnTheInstance(t *testing.T) {
+	f := hosttest.New(t, fake.Options{})
+	p := sharing(t, f, func(o *pool.Options) { o.Targets, o.MaxInstances, o.Spares, o.Turn = nil, 1, 0, 10*time.Millisecond })
+	kept := acquire(t, p, of(1, "kept", "echo", 512)) // runs for long
+	stop := callWithoutPause(t.Context(), p, of(1, "f", "echo", 512))
+	hosttest.Eventually(t, "both are there", func() bool { return f.Driver.Alive().Containers == 2 })
+	patience, giveUp := context.WithTimeout(t.Context(), 10*time.Second)
+	defer giveUp()
+	l, err := p.Acquire(patience, of(1, "g", "echo", 512))
+	if err != nil {
+		t.Error(err)
+	} else {
+		if instanceOf(l) != instanceOf(kept) {
+			t.Error("it is elsewhere")
+		}
+		l.Release()
+	}
+	stop()
+	kept.Release()
 }
 
 // A caller waits for a runtime to be booted on the account's instance, for which

@@ -96,11 +96,12 @@ func (p *Pool) give(pl *place, l *line) *host.Container {
 	return p.take(pl, pl.waiting[0].container.ID())
 }
 
-// serveQueued decides anew for callers whom nothing is starting for.
+// serveQueued decides anew for callers whom nothing is starting for, those who
+// have waited longest first.
 //
 // +checklocks:p.mu
 func (p *Pool) serveQueued() {
-	for _, l := range p.lines {
+	for _, l := range p.queue() {
 		for p.queued > 0 && l.unserved() > 0 && !p.draining {
 			plan := p.decide(l, p.queued-1, time.Now())
 			if plan.Action == placement.Reuse { // it became idle while nobody was told
