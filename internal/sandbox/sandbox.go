@@ -151,8 +151,18 @@ type ContainerSpec struct {
 	// EphemeralMB is the size of /tmp in MiB. It lives on the host's disk, not
 	// in the instance's memory. Writing over it fails with ENOSPC.
 	EphemeralMB int
+	// Root is a folder of the host that is the container's root instead of the
+	// common one, shown read-only: the whole file system of an image. What RootNeeds
+	// lists is in it, reached without a symbolic link; the driver shows its own in
+	// these places. Empty: the common one. Mounts go with the common one only.
+	Root string
 	// Mounts are folders of the host shown read-only from the start.
 	Mounts []Mount
+}
+
+// RootNeeds are the folders, and the files, that a root of a container's own has.
+func RootNeeds() (folders, files []string) {
+	return []string{"dev", "proc", "sys", "tmp", "lambent", "etc", "var", "opt"}, []string{"etc/hosts", "etc/hostname", "etc/resolv.conf"}
 }
 
 // Mount shows a folder of the host inside a container, read-only.

@@ -50,6 +50,11 @@ func newContainer(i *instance, spec sandbox.ContainerSpec) (*container, error) {
 	c := &container{i: i, id: spec.ID, tmpMB: spec.EphemeralMB, nothing: make(chan struct{}), state: running,
 		targets: map[string]string{}, processes: map[int]*process{}, lastPID: firstPID}
 	c.tmp.limit = int64(spec.EphemeralMB) << 20
+	if spec.Root != "" {
+		if err := checkFolder(spec.Root); err != nil {
+			return nil, call.failed(lambent.KindInvalid, fmt.Errorf("root: %w", err))
+		}
+	}
 	for _, m := range spec.Mounts {
 		inside := slices.ContainsFunc([]string{"/var", "/opt", "/mnt"}, func(dir string) bool {
 			rel, ok := below(dir, m.Target)

@@ -60,6 +60,11 @@ func (i *instance) NewContainer(ctx context.Context, spec sandbox.ContainerSpec)
 	if spec.EphemeralMB < 1 {
 		return nil, fail(lambent.KindInvalid, fmt.Errorf("a /tmp of %d MiB is none: 1 is the least", spec.EphemeralMB))
 	}
+	if spec.Root != "" {
+		if err := checkRoot(spec.Root, len(spec.Mounts)); err != nil {
+			return nil, fail(lambent.KindInvalid, err)
+		}
+	}
 	for _, m := range spec.Mounts {
 		if err := checkMount(m); err != nil {
 			return nil, fail(lambent.KindInvalid, err)
@@ -127,7 +132,7 @@ func (g *guest) start(spec sandbox.ContainerSpec) error {
 	if err := os.Mkdir(g.dir, 0o700); err != nil {
 		return fmt.Errorf("make folder: %w", err)
 	}
-	if err := cloneRoot(opts.Dir, g.root()); err != nil {
+	if err := g.makeRoot(spec.Root); err != nil {
 		return err
 	}
 	for _, m := range spec.Mounts {
