@@ -32,6 +32,7 @@ var floors = map[string]int{
 
 	// heavy libraries
 	"lambent/internal/cluster":             2,
+	"lambent/internal/image":               2,
 	"lambent/internal/sandbox/fake":        2,
 	"lambent/internal/sandbox/gvisor":      2,
 	"lambent/internal/sandbox/sandboxtest": 2,
@@ -99,11 +100,12 @@ func TestPackagesImportOnlyLowerFloors(t *testing.T) {
 
 func TestHeavyLibrariesStayWhereTheyBelong(t *testing.T) {
 	home := map[string][]string{ // what an import begins with → the folders that may
-		"gvisor.dev/":              {"lambent/internal/sandbox/gvisor", "lambent/cmd/lambent="},
-		"github.com/nats-io/":      {"lambent/internal/cluster"},
-		"github.com/alecthomas/":   {"lambent/cmd"},
-		"github.com/goccy/go-yaml": {"lambent/cmd"},
-		"github.com/prometheus/":   {"lambent/internal/obs"},
+		"gvisor.dev/":                            {"lambent/internal/sandbox/gvisor", "lambent/cmd/lambent="},
+		"github.com/nats-io/":                    {"lambent/internal/cluster"},
+		"github.com/google/go-containerregistry": {"lambent/internal/image"},
+		"github.com/alecthomas/":                 {"lambent/cmd"},
+		"github.com/goccy/go-yaml":               {"lambent/cmd"},
+		"github.com/prometheus/":                 {"lambent/internal/obs"},
 	}
 	for _, p := range packages(t) {
 		for _, i := range append(p.imports(false), p.imports(true)...) {
