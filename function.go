@@ -39,6 +39,10 @@ type Function struct {
 	CodeSize int64 // bytes of the deployment package, zipped
 	Unpacked int64 // bytes of it unpacked; 0 where nobody counted them
 
+	ImageURI    string // of an image, as the caller named it
+	ImageRef    string // of an image, by its digest: what is run
+	ImageConfig ImageConfig
+
 	HotFolder string // of this machine, whose changes become the code; empty for none
 
 	Revision     string // UUID; another one with every change, AWS's RevisionId
@@ -69,6 +73,19 @@ const (
 	Unpublished Publishing = false
 	Published   Publishing = true
 )
+
+// The package types.
+const (
+	PackageZip   = "Zip"
+	PackageImage = "Image"
+)
+
+// ImageConfig takes the place of what an image says of how it is started, where
+// it is not empty.
+type ImageConfig struct {
+	EntryPoint, Command []string
+	WorkingDirectory    string
+}
 
 // Key is what a container must equal to serve f.
 func (f *Function) Key() MatchKey {
@@ -110,6 +127,11 @@ func (f *Function) HashConfig() string {
 	}
 	for _, k := range slices.Sorted(maps.Keys(f.Environment)) {
 		put(k, f.Environment[k])
+	}
+	if c := f.ImageConfig; f.PackageType == PackageImage {
+		put(c.WorkingDirectory, fmt.Sprint(len(c.EntryPoint)))
+		put(c.EntryPoint...)
+		put(c.Command...)
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

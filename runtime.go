@@ -17,7 +17,12 @@ const (
 	FamilyProvided Family = "provided"
 )
 
-// Families lists the families in a stable order.
+// FamilyImage is a container image, which brings all that runs in it along and
+// speaks the Runtime API over HTTP. It is none of Families: no warming pool can
+// hold what only one function is made of.
+const FamilyImage Family = "image"
+
+// Families lists the families of runtimes in a stable order.
 func Families() []Family { return []Family{FamilyNode, FamilyPython, FamilyProvided} }
 
 // Runtime is one of AWS's runtime identifiers, such as "nodejs22.x".

@@ -2,8 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -20,12 +23,12 @@ const (
 	lastCapability  = 63
 )
 
-// startBootstrap starts the first bootstrap there is: as the user of the
+// startBootstrap starts the program there is to start: as the user of the
 // assignment, without capabilities and without the way to any, in the task root
 // as working directory, with no environment but the function's, in a process
 // group of its own.
 func startBootstrap(a *frame.Assignment, address string) (pid int, err error) {
-	path, err := findBootstrap(a.Bootstraps)
+	path, args, err := program(a)
 	if err != nil {
 		return 0, err
 	}
@@ -54,7 +57,7 @@ func startBootstrap(a *frame.Assignment, address string) (pid int, err error) {
 		defer close(started)
 		runtime.LockOSThread()
 		if err = giveUp(); err == nil {
-			pid, err = syscall.ForkExec(path, []string{path}, attr)
+			pid, err = syscall.ForkExec(path, args, attr)
 		}
 	}()
 	<-started
@@ -63,6 +66,43 @@ func startBootstrap(a *frame.Assignment, address string) (pid int, err error) {
 	}
 	return pid, nil
 }
+
+// program finds what to start: the command of an image, else the first bootstrap
+// there is.
+func program(a *frame.Assignment) (path string, args []string, err error) {
+	if len(a.Command) == 0 {
+		path, err = findBootstrap(a.Bootstraps)
+		return path, []string{path}, err
+	}
+	if info, err := os.Stat(a.TaskRoot); err != nil || !info.IsDir() {
+		return "", nil, workingDirError(a.TaskRoot)
+	}
+	path = a.Command[0]
+	if strings.Contains(path, "/") {
+		if !filepath.IsAbs(path) {
+			path = filepath.Join(a.TaskRoot, path)
+		}
+		return path, a.Command, nil
+	}
+	for _, dir := range filepath.SplitList(a.Env["PATH"]) {
+		if dir == "" {
+			dir = "."
+		}
+		if !filepath.IsAbs(dir) {
+			dir = filepath.Join(a.TaskRoot, dir)
+		}
+		if full, err := findBootstrap([]string{filepath.Join(dir, path)}); err == nil {
+			return full, a.Command, nil
+		}
+	}
+	return "", nil, &exec.Error{Name: path, Err: exec.ErrNotFound}
+}
+
+// workingDirError is that there is no such folder.
+type workingDirError string
+
+// Error names the folder.
+func (e workingDirError) Error() string { return "chdir " + string(e) + ": no such file or directory" }
 
 // giveUp takes from the calling thread the way to more privileges.
 func giveUp() error {
@@ -134,12 +174,15 @@ func environment(a *frame.Assignment, address string) []string {
 
 // reportNoBootstrap tells the host that there is nothing to run.
 func reportNoBootstrap(host *guest.Conn, a *frame.Assignment, cause error) error {
-	const invalidEntrypoint = "Runtime.InvalidEntrypoint"
-	body, err := json.Marshal(map[string]string{"errorType": invalidEntrypoint, "errorMessage": cause.Error()})
+	kind := "Runtime.InvalidEntrypoint"
+	if _, dir := errors.AsType[workingDirError](cause); dir {
+		kind = "Runtime.InvalidWorkingDir"
+	}
+	body, err := json.Marshal(map[string]string{"errorType": kind, "errorMessage": cause.Error()})
 	if err != nil {
 		return fmt.Errorf("report %w: %w", cause, err)
 	}
-	if err := host.InitError(invalidEntrypoint, body); err != nil {
+	if err := host.InitError(kind, body); err != nil {
 		return fmt.Errorf("report that %s of %s cannot be started (%w): %w", a.Handler, a.FunctionName, cause, err)
 	}
 	return nil

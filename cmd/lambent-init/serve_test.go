@@ -366,3 +366,51 @@ func TestTheFunctionsCredentialsAreServedToItsSDK(t *testing.T) {
 		t.Errorf("got %q %s, want %s", got.ErrorType, got.Payload, want)
 	}
 }
+
+func TestCommandOfAnImageIsStartedWithItsArguments(t *testing.T) {
+	for _, how := range []string{"by its path", "by a relative path", "by its name"} {
+		a := script(t, "#!/bin/sh\necho \"$0 $1 in $PWD\"\nexit 7\n")
+		path := a.Bootstraps[0]
+		a.Bootstraps = nil
+		switch how {
+		case "by its path":
+			a.Command = []string{path, "app.handler"}
+		case "by a relative path":
+			a.Command = []string{"./" + filepath.Base(path), "app.handler"}
+		case "by its name":
+			a.Command = []string{filepath.Base(path), "app.handler"}
+			a.Env["PATH"] = "/nowhere:" + filepath.Dir(path)
+		}
+		p := start(t)
+		var exit *runtimeapi.ExitError
+		if err := p.Assign(t.Context(), a); !errors.As(err, &exit) || exit.Code != 7 {
+			t.Errorf("%s: Assign = %v; log %s", how, err, p.Log())
+		}
+		if log := p.Log(); !strings.Contains(log, "app.handler in "+a.TaskRoot) {
+			t.Errorf("%s: it says %q", how, log)
+		}
+	}
+}
+
+func TestCommandThatCannotBeStartedIsTold(t *testing.T) {
+	for _, test := range []struct {
+		command    []string
+		dir        string
+		kind, text string
+	}{
+		{[]string{"/none"}, "", "Runtime.InvalidEntrypoint", "fork/exec /none: no such file or directory"},
+		{[]string{"none"}, "", "Runtime.InvalidEntrypoint", `exec: \"none\": executable file not found in $PATH`},
+		{[]string{"/bin/sh"}, "/none", "Runtime.InvalidWorkingDir", "chdir /none: no such file or directory"},
+	} {
+		a := script(t, "")
+		a.Bootstraps, a.Command = nil, test.command
+		if test.dir != "" {
+			a.TaskRoot = test.dir
+		}
+		p := start(t)
+		var failed *runtimeapi.InitError
+		if err := p.Assign(t.Context(), a); !errors.As(err, &failed) || failed.Type != test.kind || !strings.Contains(string(failed.Payload("")), test.text) {
+			t.Errorf("%v: %v; log %s", test.command, err, p.Log())
+		}
+	}
+}

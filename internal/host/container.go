@@ -26,6 +26,7 @@ type Container struct {
 	runtime  hostinfo.Installed
 	banner   string // what the runtime says it is
 	box      sandbox.Container
+	dropRoot func() // gives back the image it is made of; nil for none
 	session  *runtimeapi.Session
 	logs     *logPipe
 	exited   chan struct{}
@@ -139,8 +140,12 @@ func (c *Container) Load(ctx context.Context, fn *lambent.Function, initLimit ti
 			return Loaded{}, fmt.Errorf("load the layers of %s into container %s: %w", fn.Name, c.id, err)
 		}
 	}
-	if err := c.box.Attach(sandbox.TaskDir, files.code); err != nil {
-		return Loaded{}, fmt.Errorf("load %s into container %s: %w", fn.Name, c.id, err)
+	if files.image == nil {
+		if err := c.box.Attach(sandbox.TaskDir, files.code); err != nil {
+			return Loaded{}, fmt.Errorf("load %s into container %s: %w", fn.Name, c.id, err)
+		}
+	} else if digestOf(c.runtime.Image) != digestOf(fn.ImageRef) {
+		return Loaded{}, fmt.Errorf("load %s into container %s: it is of the image %s, not %s", fn.Name, c.id, c.runtime.Image, fn.ImageRef)
 	}
 	select {
 	case <-c.session.Done(): // before anything of the function's had a part in it
@@ -157,7 +162,7 @@ func (c *Container) Load(ctx context.Context, fn *lambent.Function, initLimit ti
 		c.credentialsEnd = credentials.Expires
 		c.mu.Unlock()
 	}
-	assignment := c.host.assignment(fn, c.runtime, stream, credentials)
+	assignment := c.host.assignment(fn, c.runtime, files.image, stream, credentials)
 	err = c.session.Assign(ctx, &assignment)
 	c.logs.drain()
 	took := c.host.now().Sub(began)
@@ -361,6 +366,9 @@ func (c *Container) close(ctx context.Context) error {
 		if release != nil {
 			release()
 		}
+		if c.dropRoot != nil {
+			c.dropRoot()
+		}
 		c.host.watch.remove(c)
 		c.inst.leave(c.id)
 	})
@@ -410,8 +418,18 @@ func (i *Instance) Boot(ctx context.Context, rt hostinfo.Installed, ephemeralMB 
 	}()
 	cleanup := context.WithoutCancel(ctx)
 
-	c.box, err = i.box.NewContainer(ctx, sandbox.ContainerSpec{ID: c.id, EphemeralMB: ephemeralMB,
-		Mounts: []sandbox.Mount{{Source: h.runtimeDir, Target: sandbox.RuntimeDir}}})
+	spec := sandbox.ContainerSpec{ID: c.id, EphemeralMB: ephemeralMB}
+	if rt.Image == "" {
+		spec.Mounts = []sandbox.Mount{{Source: h.runtimeDir, Target: sandbox.RuntimeDir}}
+	} else {
+		root, _, drop, err := h.holdImage(ctx, rt.Image)
+		if err != nil {
+			return nil, fmt.Errorf("boot %s on instance %s: %w", rt, i.id, err)
+		}
+		spec.Root, c.dropRoot = root.Dir, drop
+		undo = append(undo, drop)
+	}
+	c.box, err = i.box.NewContainer(ctx, spec)
 	if err != nil {
 		return nil, fmt.Errorf("boot %s on instance %s: %w", rt, i.id, err)
 	}

@@ -34,9 +34,9 @@ func bootCommand(rt hostinfo.Installed) sandbox.Command {
 const apiAddress = "127.0.0.1:9001"
 
 // assignment is what a container is told with its code.
-func (h *Host) assignment(fn *lambent.Function, rt hostinfo.Installed, stream string, credentials *Credentials) runtimeapi.Assignment {
+func (h *Host) assignment(fn *lambent.Function, rt hostinfo.Installed, image *ImageRoot, stream string, credentials *Credentials) runtimeapi.Assignment {
 	a := runtimeapi.Assignment{
-		Handler: fn.Handler, Env: h.environment(fn, rt, stream), TaskRoot: sandbox.TaskDir,
+		Handler: fn.Handler, Env: h.environmentOf(fn, rt, image, stream), TaskRoot: sandbox.TaskDir,
 		FunctionName: string(fn.Name), Version: string(fn.Version),
 		FunctionARN: lambent.FunctionARN(h.opts.Region, fn.Account, fn.Name, ""),
 		Account:     string(fn.Account), Region: h.opts.Region, MemoryMB: fn.MemoryMB,
@@ -45,13 +45,23 @@ func (h *Host) assignment(fn *lambent.Function, rt hostinfo.Installed, stream st
 		APIAddress: apiAddress,
 		User:       &runtimeapi.User{UID: sandbox.UserID, GID: sandbox.GroupID},
 	}
+	if image != nil {
+		startImage(&a, fn, image)
+	}
 	if credentials != nil {
 		credentials.environment(a.Env)
-		if rt.Family == lambent.FamilyProvided { // the others' bootstraps serve nothing
+		if rt.Family == lambent.FamilyProvided || rt.Image != "" { // the others' bootstraps serve nothing
 			a.Credentials = credentials.served()
 		}
 	}
 	return a
+}
+
+func (h *Host) environmentOf(fn *lambent.Function, rt hostinfo.Installed, image *ImageRoot, stream string) map[string]string {
+	if image != nil {
+		return h.imageEnvironment(fn, image, stream)
+	}
+	return h.environment(fn, rt, stream)
 }
 
 // environment is the whole environment of the user's code: AWS's defined runtime
@@ -75,7 +85,16 @@ func (h *Host) environment(fn *lambent.Function, rt hostinfo.Installed, stream s
 		env["PYTHONPATH"] = sandbox.RuntimeDir
 	}
 	maps.Copy(env, fn.Environment)
-	maps.Copy(env, map[string]string{ // reserved: the API refuses them as the function's own
+	maps.Copy(env, h.reserved(fn, stream))
+	if family != lambent.FamilyProvided { // managed runtimes only
+		env["AWS_EXECUTION_ENV"] = "AWS_Lambda_" + string(fn.Runtime)
+	}
+	return env
+}
+
+// reserved are the variables that are Lambda's alone.
+func (h *Host) reserved(fn *lambent.Function, stream string) map[string]string {
+	env := map[string]string{ // reserved: the API refuses them as the function's own
 		"_HANDLER":                        fn.Handler,
 		"AWS_REGION":                      h.opts.Region,
 		"AWS_DEFAULT_REGION":              h.opts.Region,
@@ -89,9 +108,6 @@ func (h *Host) environment(fn *lambent.Function, rt hostinfo.Installed, stream s
 		"LAMBDA_TASK_ROOT":                sandbox.TaskDir,
 		"LAMBDA_RUNTIME_DIR":              sandbox.RuntimeDir,
 		"AWS_XRAY_CONTEXT_MISSING":        "LOG_ERROR",
-	})
-	if family != lambent.FamilyProvided { // managed runtimes only
-		env["AWS_EXECUTION_ENV"] = "AWS_Lambda_" + string(fn.Runtime)
 	}
 	if fn.LoggingFormat == "JSON" {
 		env["AWS_LAMBDA_LOG_FORMAT"] = "JSON"

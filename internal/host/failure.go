@@ -139,6 +139,9 @@ const (
 // the one asked for serves.
 func (c *Container) initLine(asked lambent.Runtime) string {
 	line := "INIT_START Runtime Version: " + c.banner
+	if c.runtime.Image != "" {
+		return line
+	}
 	if _, exact, _ := hostinfo.Match(asked, []hostinfo.Installed{c.runtime}); !exact {
 		line += " (the nearest installed to " + string(asked) + ")"
 	}

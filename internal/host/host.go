@@ -35,6 +35,8 @@ type Options struct {
 	Dir    string // of the host's own files: the code cache and the bootstraps
 	Fetch  FetchCode
 	Region string
+	// Images holds the images of functions; nil where there are none.
+	Images Images
 	// InstanceCPUs is what an instance may use at most; 0: all there are.
 	InstanceCPUs float64
 	Logs         LogSink
@@ -44,6 +46,22 @@ type Options struct {
 	Observe     func(Transition) // of every change of state; must not block; may be nil
 	Log         *slog.Logger
 	Now         func() time.Time // time.Now where nil
+}
+
+// Images keeps the file systems of images. Errors are those a function's code has.
+type Images interface {
+	// Hold gives that of an image named by its digest until release is called;
+	// cached is whether it was on this host already.
+	Hold(ctx context.Context, ref string) (root ImageRoot, cached bool, release func(), err error)
+}
+
+// ImageRoot is the file system of an image, and how it wants to be started.
+type ImageRoot struct {
+	Dir                 string
+	Env                 []string
+	EntryPoint, Command []string
+	WorkingDir          string
+	UID, GID            uint32 // 0: functions run as ever
 }
 
 // LogSink takes the log lines of functions. It must not block.
@@ -176,6 +194,7 @@ func (h *Host) Prepare(ctx context.Context, fn *lambent.Function) error {
 
 // placed is where a function's code and layers are on this host, until release.
 type placed struct {
+	image  *ImageRoot // nil where the function is none
 	code   string
 	cached bool   // the code was here already
 	layers string // empty for none
@@ -190,6 +209,13 @@ func (p *placed) release() {
 
 // hold gets what a function is made of.
 func (h *Host) hold(ctx context.Context, fn *lambent.Function) (*placed, error) {
+	if fn.PackageType == lambent.PackageImage {
+		root, cached, drop, err := h.holdImage(ctx, fn.ImageRef)
+		if err != nil {
+			return nil, err
+		}
+		return &placed{image: &root, cached: cached, drop: []func(){drop}}, nil
+	}
 	code, cached, drop, err := h.code.hold(ctx, fn.Code)
 	if err != nil {
 		return nil, err

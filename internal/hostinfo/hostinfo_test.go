@@ -89,10 +89,10 @@ func TestFindRuntimesTakesSystemFoldersOnlyAndSaysWhyItRefuses(t *testing.T) {
 	}
 	found, refused := FindRuntimes(t.Context(), m)
 	want := []Installed{
-		{lambent.FamilyNode, "22.1.0", "/usr/local/lib/nodejs/bin/node", "/usr"},
-		{lambent.FamilyNode, "20.20.2", "/usr/bin/node", "/usr"},
-		{lambent.FamilyPython, "3.13.1", "/opt/py/bin/python3.13", "/opt/py"},
-		{lambent.FamilyPython, "3.11.7", "/usr/bin/python3.11", "/usr"},
+		{lambent.FamilyNode, "22.1.0", "/usr/local/lib/nodejs/bin/node", "/usr", ""},
+		{lambent.FamilyNode, "20.20.2", "/usr/bin/node", "/usr", ""},
+		{lambent.FamilyPython, "3.13.1", "/opt/py/bin/python3.13", "/opt/py", ""},
+		{lambent.FamilyPython, "3.11.7", "/usr/bin/python3.11", "/usr", ""},
 	}
 	if diff := cmp.Diff(want, found); diff != "" {
 		t.Errorf("found (-want +got):\n%s", diff)

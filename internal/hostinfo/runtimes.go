@@ -20,10 +20,14 @@ type Installed struct {
 	Version string // "20.20.2"; empty for provided, which needs no runtime
 	Path    string // of the program itself, all symbolic links followed
 	Root    string // the folder that holds all of it: "/usr" or "/opt/NAME"
+	Image   string // by its digest, that is the whole file system; empty for runtimes of the machine
 }
 
 // String is for logs and tables: "nodejs 20.20.2 (/usr/bin/node)".
 func (i Installed) String() string {
+	if i.Image != "" {
+		return "image " + i.Image
+	}
 	if i.Path == "" {
 		return string(i.Family)
 	}

@@ -41,19 +41,26 @@ import (
 // it is assigned.
 type Configuration struct {
 	Family      lambent.Family
-	Version     string // of the language, as found on the machine; empty for provided
+	Version     string // of the language, as found on the machine; an image's digest; empty for provided
 	EphemeralMB int    // size of /tmp, fixed when a container is made
 }
 
 // String is for reasons and logs: "nodejs 22.1.0", and the size of /tmp where
 // it is not the smallest.
 func (c Configuration) String() string {
-	s := strings.TrimSpace(string(c.Family) + " " + c.Version)
+	version := c.Version
+	if c.Family == lambent.FamilyImage {
+		version = version[:min(len(version), shortDigest)]
+	}
+	s := strings.TrimSpace(string(c.Family) + " " + version)
 	if c.EphemeralMB > lambent.MinEphemeralMB {
 		s += fmt.Sprintf(" (/tmp of %d MB)", c.EphemeralMB)
 	}
 	return s
 }
+
+// shortDigest is how much of an image's digest is shown, in characters.
+const shortDigest = 12
 
 // Warm is an instance with a runtime that waits for code, of no account.
 type Warm struct {

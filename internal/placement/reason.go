@@ -80,8 +80,8 @@ func (p Plan) Reason() string {
 		return fmt.Sprintf("no idle container of this version, no waiting runtime and no warm %s instance; the account's instance %s had room%s: booted a runtime on it%s",
 			w.configuration, w.instance, w.code(), took(w.times.Container))
 	case nothingReady:
-		return fmt.Sprintf("no idle container of this version and no warm %s instance; %s; booted one, as %d of at most %d instances ran%s",
-			w.configuration, w.noSpare(), w.count, w.max, took(w.times.Instance))
+		return fmt.Sprintf("no idle container of this version and no warm %s instance%s; %s; booted one, as %d of at most %d instances ran%s",
+			w.configuration, w.unpooled(), w.noSpare(), w.count, w.max, took(w.times.Instance))
 	case machineFull:
 		return w.full() + "; waited for one to become free"
 	case noRoom:
@@ -100,6 +100,14 @@ func (p Plan) Reason() string {
 func (w why) code() string {
 	if w.cached {
 		return ", and had the code"
+	}
+	return ""
+}
+
+// unpooled tells why there can be no warm instance.
+func (w why) unpooled() string {
+	if w.configuration.Family == lambent.FamilyImage {
+		return ", as images are in no warm pool"
 	}
 	return ""
 }

@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -301,6 +302,9 @@ func (p *Pool) lineOf(fn *lambent.Function) (*line, error) {
 
 // runtimeOf finds what serves a function.
 func (p *Pool) runtimeOf(fn *lambent.Function) (hostinfo.Installed, error) {
+	if fn.PackageType == lambent.PackageImage {
+		return hostinfo.Installed{Family: lambent.FamilyImage, Version: imageDigest(fn.ImageRef), Image: fn.ImageRef}, nil
+	}
 	rt, exact, ok := hostinfo.Match(fn.Runtime, p.opts.Runtimes)
 	message := ""
 	switch {
@@ -312,6 +316,13 @@ func (p *Pool) runtimeOf(fn *lambent.Function) (hostinfo.Installed, error) {
 		return rt, nil
 	}
 	return rt, &lambent.Error{Op: "find a runtime for", Resource: string(fn.Name), Kind: lambent.KindInvalid, Message: message}
+}
+
+// imageDigest is the digest that an image is named by, in hexadecimal: images of
+// the same digest are the same, wherever they are.
+func imageDigest(ref string) string {
+	_, digest, _ := strings.Cut(ref, "@sha256:")
+	return digest
 }
 
 // supplyOf finds or makes the supply of a configuration.

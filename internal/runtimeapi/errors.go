@@ -58,7 +58,7 @@ func (e *InitError) Error() string { return fmt.Sprintf("init failed: %s: %s", e
 // JSON. Errors of the platform's own making get the request id that AWS puts in
 // front of those.
 func (e *InitError) Payload(requestID string) []byte {
-	if e.Type != TypeInvalidEntrypoint {
+	if e.Type != TypeInvalidEntrypoint && e.Type != "Runtime.InvalidWorkingDir" {
 		return e.Body
 	}
 	var body struct {

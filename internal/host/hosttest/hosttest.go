@@ -25,6 +25,7 @@ import (
 	"lambent/internal/host"
 	"lambent/internal/hostinfo"
 	"lambent/internal/runtimeapi/guest"
+	"lambent/internal/sandbox"
 	"lambent/internal/sandbox/fake"
 )
 
@@ -57,10 +58,10 @@ type Fixture struct {
 func New(t testing.TB, opts fake.Options) *Fixture {
 	t.Helper()
 	f := &Fixture{Logs: &Logs{}, gates: map[string]chan struct{}{}, waiting: map[*os.File]bool{}, held: map[lambent.CodeHash]chan error{}}
-	opts.Programs = map[string]fake.Program{Node().Path: f.runtime}
+	opts.Programs = map[string]fake.Program{Node().Path: f.runtime, sandbox.InitPath: f.runtime}
 	f.Driver = fake.New(opts)
 	f.Host = host.New(host.Options{
-		Driver: f.Driver, Dir: t.TempDir(), Fetch: f.fetch, Region: "eu-test-1", Logs: f.Logs, Log: slog.New(slog.DiscardHandler),
+		Driver: f.Driver, Dir: t.TempDir(), Fetch: f.fetch, Images: images{dir: t.TempDir()}, Region: "eu-test-1", Logs: f.Logs, Log: slog.New(slog.DiscardHandler),
 		Credentials: f.give,
 	})
 	if err := f.Host.Open(t.Context()); err != nil {
@@ -108,6 +109,22 @@ func Function(name, handler string) *lambent.Function {
 	}
 	fn.ConfigHash = fn.HashConfig()
 	return fn
+}
+
+// Image makes a function of an image, which echoes.
+func Image(name, digest string) *lambent.Function {
+	fn := Function(name, "")
+	fn.Runtime, fn.PackageType, fn.ImageRef = "", lambent.PackageImage, "registry.test/app@sha256:"+digest
+	fn.ConfigHash = fn.HashConfig()
+	return fn
+}
+
+// images has every image there may be: an empty folder.
+type images struct{ dir string }
+
+// Hold implements host.Images.
+func (i images) Hold(context.Context, string) (host.ImageRoot, bool, func(), error) {
+	return host.ImageRoot{Dir: i.dir, Command: []string{"/main"}}, true, func() {}, nil
 }
 
 // Open lets the runtimes that wait at the gate answer, now and later.

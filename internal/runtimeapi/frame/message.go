@@ -26,6 +26,9 @@ type Assignment struct {
 	// Bootstraps are the programs a supervisor tries in turn: for provided
 	// runtimes /var/task/bootstrap, then /opt/bootstrap.
 	Bootstraps []string `json:"bootstraps,omitempty"`
+	// Command is the program a supervisor starts instead, with its arguments: an
+	// image's. One without a slash is looked for in the PATH of Env.
+	Command []string `json:"command,omitempty"`
 	// APIAddress is where a supervisor serves the Runtime API inside the
 	// sandbox, host:port; 127.0.0.1:9001 where empty.
 	APIAddress string `json:"apiAddress,omitempty"`
