@@ -73,6 +73,8 @@ type Options struct {
 	// or one like it, and tells its size in bytes, -1 if it is unknown. What the
 	// store refuses speaks for itself. nil: no store is configured.
 	FetchObject func(ctx context.Context, account lambent.AccountID, bucket, key, version string) (io.ReadCloser, int64, error)
+	// Images finds the images of functions; nil: there are none.
+	Images Images
 	// PackFolder makes the package of a folder of this machine that the code of a
 	// function is to follow, and tells where it really is. nil: that is off.
 	PackFolder func(path string) (folder string, pkg []byte, err error)
@@ -129,6 +131,7 @@ type API struct {
 	layers       Layers
 	checkPackage func([]byte) (int64, error)
 	fetchObject  func(ctx context.Context, account lambent.AccountID, bucket, key, version string) (io.ReadCloser, int64, error)
+	images       Images
 	packFolder   func(path string) (folder string, pkg []byte, err error)
 	authenticate func(*http.Request) (Caller, error)
 	region       string
@@ -177,6 +180,7 @@ func New(opts Options) (*API, error) {
 		layers:       opts.Layers,
 		checkPackage: opts.CheckPackage,
 		fetchObject:  opts.FetchObject,
+		images:       opts.Images,
 		packFolder:   opts.PackFolder,
 		authenticate: opts.Authenticate,
 		region:       opts.Region,

@@ -85,7 +85,7 @@ func (a *API) zip(c *call, operation string, s *codeSource) (zipPackage, error) 
 	case s.StorageMode != nil && *s.StorageMode != "COPY":
 		return zipPackage{}, unsupportedField(operation, "S3ObjectStorageMode "+*s.StorageMode)
 	case s.ImageURI != nil:
-		return zipPackage{}, invalid(operation, "This build of lambent takes code as ZipFile only: it cannot run the image of ImageUri.")
+		return zipPackage{}, invalid(operation, "Please don't provide ImageUri for a function with packageType Zip.")
 	case s.ZipFile != nil:
 		p.bytes = s.ZipFile
 	case s.S3Bucket != nil && s.S3Key != nil:

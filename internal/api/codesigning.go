@@ -235,8 +235,11 @@ func (a *API) putFunctionCodeSigningConfig(c *call) error {
 	if _, err := a.signingConfig(c, operation, q.CodeSigningConfigArn); err != nil {
 		return err
 	}
-	ref, _, err := a.unqualified(c, operation, q.FunctionName)
+	ref, f, err := a.unqualified(c, operation, q.FunctionName)
 	if err != nil {
+		return err
+	}
+	if err := signable(operation, f); err != nil {
 		return err
 	}
 	if err := a.editSettings(c, operation, settingsKey(ref), func(s *registry.FunctionSettings) { s.CodeSigningConfig = q.CodeSigningConfigArn }); err != nil {

@@ -86,11 +86,20 @@ func (q *createFunctionRequest) check(a *API) error {
 
 // acceptable refuses what is well-formed but cannot be had.
 func (q *createFunctionRequest) acceptable(a *API, operation string) error {
+	var err error
+	if q.packageType() == lambent.PackageImage {
+		err = q.onlyImage(operation)
+	} else {
+		err = q.settings.onlyOfImages(operation)
+	}
 	switch {
-	case q.PackageType != nil && *q.PackageType == "Image":
-		return invalid(operation, "This build of lambent runs functions of the package type Zip only, not Image.")
+	case err != nil:
+		return err
+	case q.packageType() == lambent.PackageImage:
 	case q.Runtime == nil || q.Handler == nil:
 		return invalid(operation, "Runtime and Handler are mandatory parameters for functions created with deployment packages.")
+	}
+	switch {
 	case q.TenancyConfig != nil:
 		return unsupportedField(operation, "TenancyConfig")
 	case q.PublishTo != nil:
@@ -103,6 +112,14 @@ func (q *createFunctionRequest) acceptable(a *API, operation string) error {
 		return err
 	}
 	return checkTags(operation, q.Tags)
+}
+
+// packageType is what the function is to be of.
+func (q *createFunctionRequest) packageType() string {
+	if q.PackageType == nil {
+		return lambent.PackageZip
+	}
+	return *q.PackageType
 }
 
 // publishing is what a request says of it.
@@ -144,19 +161,19 @@ func (a *API) createFunction(c *call) error {
 	if err != nil {
 		return err
 	}
-	pkg, err := a.zip(c, operation, q.Code)
+	code, err := a.code(c, operation, q.Code, q.packageType(), a.architecture)
 	if err != nil {
 		return err
 	}
-	if err := checkUnpacked(operation, pkg.unpacked, layers); err != nil {
+	if err := checkUnpacked(operation, code.unpacked, layers); err != nil {
 		return err
 	}
 	spec := a.spec(ref, &q)
-	spec.Unpacked, spec.HotFolder = pkg.unpacked, pkg.folder
+	code.apply(spec)
 	if len(layers) > 0 {
 		spec.Layers = layers
 	}
-	f, err := a.createSigned(c, spec, pkg.bytes, publishing(q.Publish), text(q.CodeSigningConfigArn))
+	f, err := a.createSigned(c, spec, code.bytes, publishing(q.Publish), text(q.CodeSigningConfigArn))
 	if err != nil {
 		return err
 	}
@@ -174,7 +191,7 @@ func (a *API) spec(ref lambent.FunctionRef, q *createFunctionRequest) *lambent.F
 		TimeoutSecs:   3,
 		MemoryMB:      lambent.DefaultMemoryMB,
 		EphemeralMB:   lambent.MinEphemeralMB,
-		PackageType:   "Zip",
+		PackageType:   q.packageType(),
 		Architectures: []string{a.architecture},
 		TracingMode:   "PassThrough",
 		LoggingFormat: "Text",
@@ -193,6 +210,9 @@ func (a *API) createSigned(c *call, spec *lambent.Function, pkg []byte, publishi
 	ctx := c.r.Context()
 	if config == "" {
 		return a.functions.CreateFunction(ctx, spec, pkg, publishing)
+	}
+	if err := signable(operation, spec); err != nil {
+		return nil, err
 	}
 	a.signing.Lock()
 	defer a.signing.Unlock()

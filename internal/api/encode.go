@@ -39,6 +39,7 @@ type functionConfiguration struct {
 	LastUpdateStatusReason     string  `json:",omitempty"`
 	LastUpdateStatusReasonCode string  `json:",omitempty"`
 	PackageType                string
+	ImageConfigResponse        *imageConfigResponse `json:",omitempty"`
 	Architectures              []string
 	EphemeralStorage           ephemeralStorage
 	SnapStart                  snapStart
@@ -79,7 +80,7 @@ func (a *API) configuration(f *lambent.Function, qualifier string) functionConfi
 		Timeout:                    f.TimeoutSecs,
 		MemorySize:                 f.MemoryMB,
 		LastModified:               timestamp(f.LastModified),
-		CodeSha256:                 string(f.Code),
+		CodeSha256:                 shownHash(f),
 		Version:                    string(f.Version),
 		KMSKeyArn:                  f.KMSKeyArn,
 		TracingConfig:              tracingConfig{Mode: f.TracingMode},
@@ -96,6 +97,7 @@ func (a *API) configuration(f *lambent.Function, qualifier string) functionConfi
 		SnapStart:                  snapStart{ApplyOn: "None", OptimizationStatus: "Off"},
 		LoggingConfig:              loggingConfig{LogFormat: f.LoggingFormat, LogGroup: f.LogGroup},
 	}
+	out.ImageConfigResponse = imageConfigOf(f)
 	if f.Environment != nil {
 		out.Environment = &environment{Variables: f.Environment}
 	}

@@ -86,7 +86,6 @@ func (s *settings) foreignAcceptable(operation string) error {
 		{"VpcConfig", s.VpcConfig != nil && len(s.VpcConfig.SubnetIds)+len(s.VpcConfig.SecurityGroupIds) > 0},
 		{"DeadLetterConfig", s.DeadLetterConfig != nil && nonEmpty(s.DeadLetterConfig.TargetArn)},
 		{"FileSystemConfigs", len(s.FileSystemConfigs) > 0},
-		{"ImageConfig", s.ImageConfig != nil && len(s.ImageConfig.EntryPoint)+len(s.ImageConfig.Command) > 0 || s.ImageConfig != nil && nonEmpty(s.ImageConfig.WorkingDirectory)},
 		{"SnapStart", s.SnapStart != nil && s.SnapStart.ApplyOn != nil && *s.SnapStart.ApplyOn != "None"},
 		{"CapacityProviderConfig", s.CapacityProviderConfig != nil},
 		{"DurableConfig", s.DurableConfig != nil},

@@ -121,7 +121,7 @@ func TestCreateFunctionRefusesInAWSWords(t *testing.T) {
 		{"empty handler", []any{"Handler", ""}, 400, "ValidationException", `1 validation error detected: Value '' at 'handler' failed to satisfy constraint: Member must satisfy regular expression pattern: [^\s]+`},
 		{"no code", []any{"Code", map[string]any{}}, 400, "InvalidParameterValueException", "Please provide a source for function code."},
 		{"code in S3", []any{"Code", map[string]any{"S3Bucket": "bucket", "S3Key": "k"}}, 400, "InvalidParameterValueException", "This server knows no S3 to take S3Bucket and S3Key from…"},
-		{"code as image", []any{"Code", map[string]any{"ImageUri": "x"}, "PackageType", "Image"}, 400, "InvalidParameterValueException", "This build of lambent runs functions of the package type Zip only, not Image."},
+		{"code as image", []any{"Code", map[string]any{"ImageUri": "x"}, "PackageType", "Image"}, 400, "InvalidParameterValueException", "Please don't provide Handler or Runtime or Layer when the intended function PackageType is Image."},
 		{"package type", []any{"PackageType", "Tar"}, 400, "ValidationException", "1 validation error detected: Value 'Tar' at 'packageType' failed to satisfy constraint: Member must satisfy enum value set: [Image, Zip]"},
 		{"broken zip", []any{"Code", map[string]any{"ZipFile": "AAAA"}}, 400, "InvalidParameterValueException", "Could not unzip uploaded file. Please check your file, then try to upload again."},
 		{"bad layer", []any{"Layers", []any{"l"}}, 400, "ValidationException",

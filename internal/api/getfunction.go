@@ -13,7 +13,19 @@ type getFunctionAnswer struct {
 	Concurrency   *concurrencyAnswer `json:",omitempty"`
 }
 
-type codeLocation struct{ RepositoryType, Location string }
+type codeLocation struct {
+	RepositoryType   string
+	Location         string `json:",omitempty"`
+	ImageURI         string `json:"ImageUri,omitempty"`
+	ResolvedImageURI string `json:"ResolvedImageUri,omitempty"`
+}
+
+func (a *API) locationOf(c *call, f *lambent.Function) codeLocation {
+	if f.PackageType == lambent.PackageImage {
+		return codeLocation{RepositoryType: "ECR", ImageURI: f.ImageURI, ResolvedImageURI: f.ImageRef}
+	}
+	return codeLocation{RepositoryType: "S3", Location: a.codeURL(c.r, f.Code)}
+}
 
 // getFunction does GetFunction.
 func (a *API) getFunction(c *call) error {
@@ -23,7 +35,7 @@ func (a *API) getFunction(c *call) error {
 	}
 	answer := getFunctionAnswer{
 		Configuration: a.configuration(f, qualifier),
-		Code:          codeLocation{RepositoryType: "S3", Location: a.codeURL(c.r, f.Code)},
+		Code:          a.locationOf(c, f),
 		Tags:          f.Tags,
 	}
 	if f.Version != lambent.Latest { // tags are of a whole function

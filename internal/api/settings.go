@@ -154,6 +154,7 @@ func (s *settings) apply(f *lambent.Function) {
 	if s.EphemeralStorage != nil {
 		set(&f.EphemeralMB, s.EphemeralStorage.Size)
 	}
+	s.ImageConfig.set(f)
 	if s.LoggingConfig != nil {
 		set(&f.LoggingFormat, s.LoggingConfig.LogFormat)
 		set(&f.LogGroup, s.LoggingConfig.LogGroup)

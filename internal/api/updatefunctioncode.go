@@ -60,8 +60,11 @@ func (a *API) updateFunctionCode(c *call) error {
 	if err != nil {
 		return err
 	}
-	if nonEmpty(q.ImageURI) && q.ZipFile == nil && current.PackageType == "Zip" {
+	switch isImage := current.PackageType == lambent.PackageImage; {
+	case !isImage && nonEmpty(q.ImageURI) && q.ZipFile == nil:
 		return invalid(operation, "Please don't provide ImageUri when updating a function with packageType Zip.")
+	case isImage && (!nonEmpty(q.ImageURI) || q.ZipFile != nil || q.S3Bucket != nil || q.S3Key != nil || q.S3ObjectVersion != nil):
+		return invalid(operation, "Please provide ImageUri when updating a function with packageType Image.")
 	}
 	if q.PublishTo != nil {
 		return unsupportedField(operation, "PublishTo")
@@ -72,23 +75,23 @@ func (a *API) updateFunctionCode(c *call) error {
 	if err := a.admitCodeOf(operation, ref); err != nil {
 		return err
 	}
-	pkg, err := a.zip(c, operation, &q.codeSource)
+	code, err := a.code(c, operation, &q.codeSource, current.PackageType, a.architecture)
 	if err != nil {
 		return err
 	}
-	if err := checkUnpacked(operation, pkg.unpacked, current.Layers); err != nil {
+	if err := checkUnpacked(operation, code.unpacked, current.Layers); err != nil {
 		return err
 	}
 	if q.DryRun != nil && *q.DryRun {
-		return a.dryRunCode(c, &q, current, pkg.bytes)
+		return a.dryRunCode(c, &q, current, code)
 	}
 	change := func(f *lambent.Function) {
-		f.Unpacked, f.HotFolder = pkg.unpacked, pkg.folder
+		code.apply(f)
 		if len(q.Architectures) > 0 {
 			f.Architectures = []string{*q.Architectures[0]}
 		}
 	}
-	f, err := a.functions.UpdateFunctionCode(c.r.Context(), ref.Account, ref.Name, text(q.RevisionID), change, pkg.bytes, publishing(q.Publish))
+	f, err := a.functions.UpdateFunctionCode(c.r.Context(), ref.Account, ref.Name, text(q.RevisionID), change, code.bytes, publishing(q.Publish))
 	if err != nil {
 		return err
 	}
@@ -101,14 +104,15 @@ func (a *API) updateFunctionCode(c *call) error {
 
 // dryRunCode answers what the update would make of the function, and makes
 // nothing.
-func (a *API) dryRunCode(c *call, q *updateFunctionCodeRequest, current *lambent.Function, pkg []byte) error {
+func (a *API) dryRunCode(c *call, q *updateFunctionCodeRequest, current *lambent.Function, code functionCode) error {
 	if revision := text(q.RevisionID); revision != "" && revision != current.Revision {
 		return &lambent.Error{Op: "UpdateFunctionCode", Resource: string(current.Name), Kind: lambent.KindPrecondition}
 	}
 	would := *current
-	hash := sha256.Sum256(pkg)
-	would.Code = lambent.CodeHash(base64.StdEncoding.EncodeToString(hash[:]))
-	would.CodeSize = int64(len(pkg))
+	if code.apply(&would); code.image == nil {
+		hash := sha256.Sum256(code.bytes)
+		would.Code, would.CodeSize = lambent.CodeHash(base64.StdEncoding.EncodeToString(hash[:])), int64(len(code.bytes))
+	}
 	return c.reply(http.StatusOK, a.configuration(&would, ""))
 }
 

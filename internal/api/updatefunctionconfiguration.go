@@ -45,7 +45,15 @@ func (a *API) updateFunctionConfiguration(c *call) error {
 	if err := a.admitRole(c, q.Role); err != nil {
 		return err
 	}
-	if err := q.settings.acceptable(operation); err != nil {
+	if current.PackageType == lambent.PackageImage {
+		err = q.settings.notOfImages(operation)
+	} else {
+		err = q.settings.onlyOfImages(operation)
+	}
+	if err == nil {
+		err = q.settings.acceptable(operation)
+	}
+	if err != nil {
 		return err
 	}
 	layers, err := a.functionLayers(c, operation, q.Layers)

@@ -45,7 +45,7 @@ func (a *API) publishVersion(c *call) error {
 	if q.PublishTo != nil {
 		return unsupportedField(operation, "PublishTo")
 	}
-	f, err := a.functions.PublishVersion(c.r.Context(), ref.Account, ref.Name, text(q.RevisionID), lambent.CodeHash(text(q.CodeSha256)), q.Description)
+	f, err := a.functions.PublishVersion(c.r.Context(), ref.Account, ref.Name, text(q.RevisionID), storedHash(text(q.CodeSha256)), q.Description)
 	if err != nil {
 		return err
 	}

@@ -62,6 +62,9 @@ func (c *codeStore) count(hash lambent.CodeHash) {
 
 // countAll takes the references of a function's record read at Open.
 func (c *codeStore) countAll(fn *lambent.Function) {
+	if fn.PackageType == lambent.PackageImage { // which is not kept here
+		return
+	}
 	c.count(fn.Code)
 	for _, l := range fn.Layers {
 		c.count(l.Code)
@@ -211,6 +214,9 @@ func (c *codeStore) releaseLayers(layers []lambent.Layer) {
 
 // releaseAll gives back what a function's record had references to.
 func (c *codeStore) releaseAll(fn *lambent.Function) {
+	if fn.PackageType == lambent.PackageImage {
+		return
+	}
 	c.release(fn.Code)
 	c.releaseLayers(fn.Layers)
 	if fn.Previous != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/google/uuid"
 
@@ -30,7 +31,8 @@ func changing(fn *lambent.Function) bool {
 }
 
 // CreateFunction remembers a new function: spec's identity and configuration,
-// and the code in pkg, a zip that has been checked. The record comes back
+// and the code in pkg, a zip that has been checked; nil for an image, whose spec
+// names it and holds its digest as Code. The record comes back
 // Pending and settles in the background. KindExists where the account has a
 // function of that name. Where it is to be published at once, the record is the
 // version's, which settles likewise.
@@ -42,25 +44,28 @@ func (r *Registry) CreateFunction(ctx context.Context, spec *lambent.Function, p
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeLimit)
 	defer cancel()
-	hash, err := r.code.acquire(ctx, pkg)
-	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", op, spec.Name, err)
-	}
 	fn := clone(spec)
-	if err := r.retainLayers(op, fn.Layers); err != nil {
-		r.code.release(hash)
-		return nil, err
+	if fn.PackageType != lambent.PackageImage {
+		hash, err := r.code.acquire(ctx, pkg)
+		if err != nil {
+			return nil, fmt.Errorf("%s %s: %w", op, spec.Name, err)
+		}
+		if err := r.retainLayers(op, fn.Layers); err != nil {
+			r.code.release(hash)
+			return nil, err
+		}
+		fn.Code = hash
 	}
 	fn.Version = lambent.Latest
 	fn.State, fn.StateReason, fn.StateReasonCode = statePending, reasonCreating, codeCreating
 	fn.UpdateStatus, fn.UpdateReason, fn.UpdateReasonCode = "", "", ""
-	fn.Code, fn.CodeSize = hash, int64(len(pkg))
+	fn.CodeSize = int64(len(pkg))
 	fn.LastModified = r.opts.Now().UTC()
 
 	mu := r.lockOf(k)
 	mu.Lock()
 	defer mu.Unlock()
-	err = r.requireAbsent(op, k)
+	err := r.requireAbsent(op, k)
 	if err == nil {
 		err = errors.Join(r.dropObjects(ctx, k), r.dropVersions(ctx, op, k)) // what a deletion before could not remove
 	}
@@ -181,8 +186,15 @@ func reasonOf(err error) (text, code string) {
 	if told, ok := errors.AsType[*lambent.Error](err); ok && told.Message != "" {
 		text = told.Message
 	}
-	if lambent.KindOf(err) == lambent.KindInvalid {
+	told, _ := errors.AsType[*lambent.Error](err)
+	switch {
+	case told != nil && slices.Contains(imageReasons(), told.Reason):
+		code = told.Reason
+	case lambent.KindOf(err) == lambent.KindInvalid:
 		code = "InvalidZipFileException"
 	}
 	return text, code
 }
+
+// imageReasons are the codes of StateReasonCode that are of images.
+func imageReasons() []string { return []string{"InvalidImage", "ImageDeleted", "ImageAccessDenied"} }

@@ -47,6 +47,11 @@ type record struct {
 	CodeSize      int64     `json:"code_size"`
 	Unpacked      int64     `json:"unpacked,omitempty"`
 	HotFolder     string    `json:"hot_folder,omitempty"`
+	ImageURI      string    `json:"image_uri,omitempty"`
+	ImageRef      string    `json:"image_ref,omitempty"`
+	EntryPoint    []string  `json:"entry_point,omitempty"`
+	Command       []string  `json:"command,omitempty"`
+	WorkingDir    string    `json:"working_dir,omitempty"`
 	Revision      string    `json:"revision"`
 	PublishedFrom string    `json:"published_from,omitempty"`
 	ConfigHash    string    `json:"config_hash"`
@@ -113,7 +118,8 @@ func recordOf(fn *lambent.Function) *record {
 		TimeoutSecs: fn.TimeoutSecs, MemoryMB: fn.MemoryMB, EphemeralMB: fn.EphemeralMB, PackageType: fn.PackageType,
 		Architectures: fn.Architectures, Environment: fn.Environment, Tags: fn.Tags, Layers: recordLayers(fn.Layers),
 		TracingMode: fn.TracingMode, KMSKeyArn: fn.KMSKeyArn, LoggingFormat: fn.LoggingFormat, LogGroup: fn.LogGroup,
-		Code: string(fn.Code), CodeSize: fn.CodeSize, Unpacked: fn.Unpacked, HotFolder: fn.HotFolder, Revision: fn.Revision, PublishedFrom: fn.PublishedFrom, ConfigHash: fn.ConfigHash, LastModified: fn.LastModified,
+		Code: string(fn.Code), CodeSize: fn.CodeSize, Unpacked: fn.Unpacked, HotFolder: fn.HotFolder, ImageURI: fn.ImageURI, ImageRef: fn.ImageRef,
+		EntryPoint: fn.ImageConfig.EntryPoint, Command: fn.ImageConfig.Command, WorkingDir: fn.ImageConfig.WorkingDirectory, Revision: fn.Revision, PublishedFrom: fn.PublishedFrom, ConfigHash: fn.ConfigHash, LastModified: fn.LastModified,
 		State: fn.State, StateReason: fn.StateReason, StateReasonCode: fn.StateReasonCode,
 		UpdateStatus: fn.UpdateStatus, UpdateReason: fn.UpdateReason, UpdateReasonCode: fn.UpdateReasonCode,
 		Previous: recordOf(fn.Previous),
@@ -165,7 +171,8 @@ func (rec *record) function() *lambent.Function {
 		TimeoutSecs: rec.TimeoutSecs, MemoryMB: rec.MemoryMB, EphemeralMB: rec.EphemeralMB, PackageType: rec.PackageType,
 		Architectures: rec.Architectures, Environment: rec.Environment, Tags: rec.Tags, Layers: layersOf(rec),
 		TracingMode: rec.TracingMode, KMSKeyArn: rec.KMSKeyArn, LoggingFormat: rec.LoggingFormat, LogGroup: rec.LogGroup,
-		Code: lambent.CodeHash(rec.Code), CodeSize: rec.CodeSize, Unpacked: rec.Unpacked, HotFolder: rec.HotFolder, Revision: rec.Revision, PublishedFrom: rec.PublishedFrom, ConfigHash: rec.ConfigHash, LastModified: rec.LastModified,
+		Code: lambent.CodeHash(rec.Code), CodeSize: rec.CodeSize, Unpacked: rec.Unpacked, HotFolder: rec.HotFolder, ImageURI: rec.ImageURI, ImageRef: rec.ImageRef,
+		ImageConfig: lambent.ImageConfig{EntryPoint: rec.EntryPoint, Command: rec.Command, WorkingDirectory: rec.WorkingDir}, Revision: rec.Revision, PublishedFrom: rec.PublishedFrom, ConfigHash: rec.ConfigHash, LastModified: rec.LastModified,
 		State: rec.State, StateReason: rec.StateReason, StateReasonCode: rec.StateReasonCode,
 		UpdateStatus: rec.UpdateStatus, UpdateReason: rec.UpdateReason, UpdateReasonCode: rec.UpdateReasonCode,
 		Previous: rec.Previous.function(),

@@ -28,6 +28,8 @@ func filledAlone(t *testing.T) *lambent.Function {
 		case **lambent.Function: // filled's
 		case *[]string:
 			*p = []string{name, "x\x00"}
+		case *lambent.ImageConfig:
+			*p = lambent.ImageConfig{EntryPoint: []string{"e"}, Command: []string{"c"}, WorkingDirectory: "/w"}
 		case *[]lambent.Layer:
 			*p = []lambent.Layer{{ARN: name, Code: "c", Size: 1, Unpacked: 2}}
 		case *map[string]string:

@@ -463,6 +463,9 @@ func (r *Registry) Codes() map[lambent.CodeHash]bool {
 	set := map[lambent.CodeHash]bool{}
 	var add func(fn *lambent.Function)
 	add = func(fn *lambent.Function) {
+		if fn.PackageType == lambent.PackageImage {
+			return
+		}
 		set[fn.Code] = true
 		for _, l := range fn.Layers {
 			set[l.Code] = true

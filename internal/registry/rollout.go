@@ -176,13 +176,17 @@ func (r *Registry) Rollout(account lambent.AccountID, name lambent.FunctionName,
 // it stand ready. What fetching failed with is the failure; ended says that the
 // registry was closed meanwhile.
 func (r *Registry) bringUp(fn *lambent.Function, old []*lambent.Function) (failure error, ended bool) {
-	select {
-	case r.slots <- struct{}{}:
-	case <-r.ctx.Done():
-		return nil, true
+	if fn.PackageType == lambent.PackageImage { // whoever pulls images bounds that
+		failure = r.opts.Prepare(r.ctx, fn)
+	} else {
+		select {
+		case r.slots <- struct{}{}:
+		case <-r.ctx.Done():
+			return nil, true
+		}
+		failure = r.opts.Prepare(r.ctx, fn)
+		<-r.slots
 	}
-	failure = r.opts.Prepare(r.ctx, fn)
-	<-r.slots
 	if r.ctx.Err() != nil {
 		return nil, true // it is done after the next start
 	}

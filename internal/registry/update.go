@@ -8,7 +8,7 @@ import (
 )
 
 // UpdateFunctionCode gives a function another package, a zip that has been
-// checked. change may alter what goes with the code (the architectures) on a
+// checked; nil for an image, which change names. change may alter what goes with the code (the architectures) on a
 // copy of the record; nil alters nothing. revision is the one the caller
 // believes to be current, "" for any. Where the change is to be published at
 // once, the record that comes back is the version's.
@@ -24,11 +24,14 @@ func (r *Registry) UpdateFunctionCode(ctx context.Context, account lambent.Accou
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), writeLimit)
 	defer cancel()
-	hash, err := r.code.acquire(ctx, pkg)
-	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", op, name, err)
+	var hash lambent.CodeHash
+	if pkg != nil {
+		var err error
+		if hash, err = r.code.acquire(ctx, pkg); err != nil {
+			return nil, fmt.Errorf("%s %s: %w", op, name, err)
+		}
+		defer r.code.release(hash) // the record takes references of its own
 	}
-	defer r.code.release(hash) // the record takes references of its own
 	mu := r.lockOf(k)
 	mu.Lock()
 	defer mu.Unlock()
@@ -36,7 +39,9 @@ func (r *Registry) UpdateFunctionCode(ctx context.Context, account lambent.Accou
 		if change != nil {
 			change(fn)
 		}
-		fn.Code, fn.CodeSize = hash, int64(len(pkg))
+		if pkg != nil {
+			fn.Code, fn.CodeSize = hash, int64(len(pkg))
+		}
 		return nil
 	})
 	if err != nil {
@@ -63,6 +68,7 @@ func (r *Registry) UpdateFunctionConfiguration(ctx context.Context, account lamb
 		before := *fn
 		err := change(fn)
 		fn.Code, fn.CodeSize, fn.Unpacked, fn.HotFolder = before.Code, before.CodeSize, before.Unpacked, before.HotFolder
+		fn.PackageType, fn.ImageURI, fn.ImageRef = before.PackageType, before.ImageURI, before.ImageRef
 		return err
 	})
 	return next.fn, err
