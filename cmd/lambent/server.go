@@ -114,7 +114,12 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	var functions *registry.Registry
 	opened := make(chan struct{})
 	placing := make(chan struct{}) // closed once there are workers: before, nothing is warm
-	machine := host.New(host.Options{Driver: driver, Dir: filepath.Join(cfg.Data, "host"), Region: cfg.Region, Credentials: roleCredentials(cfg, who, log), InstanceCPUs: cfg.InstanceCPUs, Logs: logs, Observe: transitions(metrics), Log: log,
+	images, err := openImages(cfg, log)
+	if err != nil {
+		return err
+	}
+	undo.push(images.close)
+	machine := host.New(host.Options{Driver: driver, Images: images, Dir: filepath.Join(cfg.Data, "host"), Region: cfg.Region, Credentials: roleCredentials(cfg, who, log), InstanceCPUs: cfg.InstanceCPUs, Logs: logs, Observe: transitions(metrics), Log: log,
 		Fetch: func(ctx context.Context, hash lambent.CodeHash) (io.ReadCloser, int64, error) {
 			select {
 			case <-opened:
@@ -177,6 +182,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 		}
 	})
 
+	undo.push(background(ctx, func(ctx context.Context) error { return images.prune(ctx, functions) }))
 	code, err := openCodeSources(cfg, functions, log)
 	if err != nil {
 		return err
@@ -189,6 +195,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 		FetchObject:  code.fetch,
 		PackFolder:   code.pack,
 		Streaming:    stream.Limits{Most: cfg.StreamBytes, Burst: cfg.StreamBurst, Rate: cfg.StreamRate},
+		Images:       images.resolver(),
 		CheckPackage: func(zip []byte) (int64, error) { m, err := bundle.Inspect(zip); return m.Size, err }})
 	if err != nil {
 		return err

@@ -12,6 +12,9 @@ import (
 // bucketPattern is what may stand in s3.buckets.
 var bucketPattern = regexp.MustCompile(`^(\d{12}/)?[0-9A-Za-z._-]*\*?$`)
 
+// registryPattern is the shape of a registry's address.
+var registryPattern = regexp.MustCompile(`^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d{1,5})?$`)
+
 // validateCode checks where code may come from.
 func (c Config) validateCode(check func(ok bool, key, format string, args ...any)) {
 	if c.S3Endpoint != "" {
@@ -24,6 +27,13 @@ func (c Config) validateCode(check func(ok bool, key, format string, args ...any
 	for _, b := range c.S3Buckets {
 		check(bucketPattern.MatchString(b), "s3.buckets", "%q is not the name of a bucket; write NAME, ACCOUNT/NAME, or either with * at its end for any rest", b)
 	}
+	for _, r := range c.ImageRegistries {
+		check(r == "*" || registryPattern.MatchString(r), "images.registries", "%q is not a registry; write its host and, if it has one, its port, as in registry.lan:5000", r)
+	}
+	for _, dir := range c.ImageLayouts {
+		check(filepath.IsAbs(dir), "images.layouts", "%q is not an absolute path of a folder", dir)
+	}
+	check(c.ImageCredentials == "" || filepath.IsAbs(c.ImageCredentials), "images.credentials", "%q is not an absolute path of a file", c.ImageCredentials)
 	for _, dir := range c.HotReload {
 		check(filepath.IsAbs(dir), "hot_reload", "%q is not an absolute path of a folder", dir)
 	}

@@ -40,6 +40,10 @@ type Config struct {
 	S3Buckets     []string // that code may be taken from: NAME, ACCOUNT/NAME, * at the end for any rest
 	HotReload     []string // folders whose content may be served as code
 
+	ImageRegistries  []string // hosts that images may come from; "*" is any
+	ImageLayouts     []string // folders in or below which image layouts may be
+	ImageCredentials string   // file of Docker's for the registries; empty: none
+
 	IdleTimeout    time.Duration // a container unused for this long is destroyed
 	IdleTimeoutMax time.Duration // the same for code that is used much; 0: three times IdleTimeout
 	InitTimeout    time.Duration // how long a runtime may take to load its function

@@ -72,6 +72,12 @@ func Keys() []Key {
 			func(c *Config) *[]string { return &c.S3Buckets }),
 		list("hot_reload", "Folders of this machine, separated by commas, whose content functions may have as code: S3Bucket hot-reload, S3Key the path. Only with auth: open on loopback.",
 			func(c *Config) *[]string { return &c.HotReload }),
+		list("images.registries", "Registries, separated by commas, that images of functions may come from, with their port where they have one; * is any.",
+			func(c *Config) *[]string { return &c.ImageRegistries }),
+		list("images.layouts", "Folders of this machine, separated by commas, in or below which OCI image layouts may be that functions name as oci:/folder:TAG.",
+			func(c *Config) *[]string { return &c.ImageLayouts }),
+		text("images.credentials", "FILE", "File in the form of Docker's config.json with what the registries ask for, readable by its owner only. Read for each request.",
+			func(c *Config) *string { return &c.ImageCredentials }),
 	}
 	for _, f := range lambent.Families() {
 		keys = append(keys, number("pool."+string(f), "COUNT",
