@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // oneShot is the function's handler as a program for one event.
@@ -55,7 +57,9 @@ func timeRunner(ctx context.Context, bundle, program string, args []string) ([]t
 	if err := makeBundle(bundle); err != nil {
 		return nil, err
 	}
-	args = append(args, "--root", filepath.Join(bundle, "state"), "run", "--bundle", bundle)
+	state := filepath.Join(bundle, "state")
+	defer func() { _ = unix.Unmount(filepath.Join(state, "null-netns"), unix.MNT_DETACH) }() // which runsc leaves, runc does not have
+	args = append(args, "--root", state, "run", "--bundle", bundle)
 	var all []time.Duration
 	for i := range calls {
 		ctx, cancel := context.WithTimeout(ctx, patience)
