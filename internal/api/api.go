@@ -232,7 +232,7 @@ func New(opts Options) (*API, error) {
 			delete(handlers, name)
 		}
 	}
-	a.routes = newRoutes(handlers)
+	a.routes = newRoutes(handlers, a.model)
 	a.operator.HandleFunc("GET /_lambent/health", a.health)
 	a.operator.HandleFunc("GET "+codePath+"{hash}", a.serveCode)
 	a.operator.HandleFunc("GET /_lambent/v1/caller", a.serveCaller)

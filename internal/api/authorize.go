@@ -106,8 +106,12 @@ func (a *API) admit(c *call, rt *route) error {
 	if p.on == onFunction && c.caller.isRoot() && isPlainName(c.params[0]) {
 		return nil // its own function: the way of nearly every call
 	}
-	arn, owner := a.resource(c, p.on)
-	attached, err := a.attached(c, rt.name, p.on, owner)
+	var qualifier *string
+	if rt.qualified {
+		qualifier = c.query("Qualifier")
+	}
+	arn, owner := a.resource(c, p.on, qualifier)
+	attached, err := a.attached(c, rt.name, p.on, owner, qualifier)
 	switch {
 	case err != nil:
 		return err
@@ -141,11 +145,11 @@ var crossAccount = map[string]bool{
 // attached finds the policy of the function, version or alias that a request is
 // about; nil where there is none, or none that counts. One that cannot be read
 // lets nobody in.
-func (a *API) attached(c *call, operation string, on resourceKind, owner lambent.AccountID) (*policy.Document, error) {
+func (a *API) attached(c *call, operation string, on resourceKind, owner lambent.AccountID, qualifier *string) (*policy.Document, error) {
 	if on != onFunction || owner != c.caller.Account && !crossAccount[operation] {
 		return nil, nil
 	}
-	ref := a.functionRef(c.caller.Account, c.params[0], c.query("Qualifier"))
+	ref := a.functionRef(c.caller.Account, c.params[0], qualifier)
 	if ref.Region != a.region {
 		return nil, nil
 	}
@@ -211,12 +215,13 @@ func (a *API) conditionKeys(c *call) []policy.Key {
 
 // resource is the ARN of what a request is about, and whose it is. What the
 // path holds has not been checked yet: whatever it is, it stands in one place of
-// an ARN.
-func (a *API) resource(c *call, kind resourceKind) (arn string, owner lambent.AccountID) {
+// an ARN. qualifier is the query's, nil where the operation has none: one that
+// its handler passes over must not choose which policy decides.
+func (a *API) resource(c *call, kind resourceKind, qualifier *string) (arn string, owner lambent.AccountID) {
 	own := c.caller.Account
 	switch kind {
 	case onFunction:
-		ref := a.functionRef(own, c.params[0], c.query("Qualifier"))
+		ref := a.functionRef(own, c.params[0], qualifier)
 		return lambent.FunctionARN(ref.Region, ref.Account, ref.Name, ref.Qualifier), ref.Account
 	case onLayer:
 		return a.named(own, "layer", c.params[0])

@@ -156,6 +156,36 @@ func TestPoliciesDecideByActionAndResource(t *testing.T) {
 	}
 }
 
+// A qualifier in the query that the operation has none for would otherwise have
+// the policy for an alias decide what is done to the function.
+func TestSecurityAQualifierChoosesThePolicyOnlyWhereTheOperationTakesOne(t *testing.T) {
+	caller := openCaller(ownAccount, false)
+	d := newDoor(t, askedBy(&caller))
+	if got := d.create(t, "x1", "Role", "arn:aws:iam::111111111111:role/r"); got.status != 201 {
+		t.Fatal(got.raw)
+	}
+	caller = ann(t, `{"Effect":"Allow","Action":"lambda:*","Resource":"arn:aws:lambda:us-east-1:111111111111:function:x1:dev"}`)
+	tried := 0
+	for _, op := range operations {
+		if permissionOf(op).on != onFunction || d.model.qualified(op.name) {
+			continue
+		}
+		tried++
+		method, target, body := anyRequest(t, op)
+		separator := "?"
+		if strings.Contains(target, "?") {
+			separator = "&"
+		}
+		text := d.do(t, method, target+separator+"Qualifier=dev", body).wantError(t, 403, "AccessDeniedException")
+		if !strings.Contains(text, "on resource: arn:aws:lambda:us-east-1:111111111111:function:x1 because") {
+			t.Errorf("%s: %s", op.name, text)
+		}
+	}
+	if tried < 20 {
+		t.Errorf("%d operations were tried", tried)
+	}
+}
+
 func TestSecurityARoleIsOnlyHandedOnByWhoMayPassIt(t *testing.T) {
 	caller := ann(t, `{"Effect":"Allow","Action":"lambda:*","Resource":"*"}`)
 	d := newDoor(t, askedBy(&caller))

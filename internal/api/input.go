@@ -70,6 +70,13 @@ func loadModel() (*model, error) {
 	return &m, nil
 }
 
+// qualified reports whether an operation takes a version or an alias of its
+// function in the query.
+func (m *model) qualified(operation string) bool {
+	op := m.Operations[operation]
+	return op.Input != "" && m.Shapes[op.Input].Members["Qualifier"].In == "querystring"
+}
+
 // unusual are the shapes whose patterns look around, which RE2 cannot.
 var unusual = map[string]func(string) bool{
 	"Alias":                func(s string) bool { return nameWithALetter(s) },

@@ -53,6 +53,7 @@ type route struct {
 	handler handler
 
 	permission permission
+	qualified  bool // the query may name a version or alias
 }
 
 func (rt *route) matches(s *segments) bool {
@@ -72,14 +73,14 @@ func (rt *route) matches(s *segments) bool {
 // without.
 type routes map[string][]route
 
-func newRoutes(handlers map[string]handler) routes {
+func newRoutes(handlers map[string]handler, m *model) routes {
 	byDate := routes{}
 	add := func(withQuery bool) {
 		for _, op := range operations {
 			if (op.query != "") != withQuery {
 				continue
 			}
-			rt := route{operation: op, part: strings.Split(op.path[1:], "/"), handler: handlers[op.name], permission: permissionOf(op)}
+			rt := route{operation: op, part: strings.Split(op.path[1:], "/"), handler: handlers[op.name], permission: permissionOf(op), qualified: m.qualified(op.name)}
 			for i, part := range rt.part {
 				if part == "{}" {
 					rt.params = append(rt.params, i)

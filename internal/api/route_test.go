@@ -13,7 +13,11 @@ func TestEveryOperationIsRouted(t *testing.T) {
 	if len(operations) != 85 {
 		t.Errorf("%d operations, the model has 85", len(operations))
 	}
-	rs := newRoutes(nil)
+	m, err := loadModel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rs := newRoutes(nil, m)
 	names := map[string]bool{}
 	for _, op := range operations {
 		if names[op.name] {
