@@ -1,6 +1,8 @@
 package pool
 
 import (
+	"time"
+
 	"lambent"
 	"lambent/internal/host"
 	"lambent/internal/placement"
@@ -39,7 +41,7 @@ func (p *Pool) Forsake() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.busy = 1
-	p.leaseEnded(&line{})
+	p.leaseEnded(&line{}, 0)
 }
 
 // Standing is how many containers of a key are being brought up for no caller.
@@ -64,4 +66,20 @@ func (p *Pool) BootDone(fn *lambent.Function, i *host.Instance, c *host.Containe
 	p.instances++
 	p.bootDone(l.supply, &place{inst: i, supply: l.supply, boots: map[placement.Configuration]int{}}, c)
 	return nil
+}
+
+// Boots has n more boots seem under way, and gives how many are.
+func (p *Pool) Boots(n int) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.booting += n
+	return p.booting
+}
+
+// Wants is how many containers are wanted where so many were in use at once, each
+// for so long.
+func Wants(most int, held time.Duration) int {
+	now := time.Now()
+	u := use{peaks: [2]int{most, most}, since: now, held: [2]time.Duration{0, held}}
+	return u.wants(now)
 }

@@ -121,13 +121,15 @@ type line struct {
 	starting int       // containers being brought up for this line
 	workers  int       // containers that are not gone
 	standing int       // of starting: not for a caller, see Stand
+	patient  int       // of waiters: those who wait for a container in use, see bePatient
 	stands   int       // calls of Stand that are not done
 	retired  bool      // no longer the function's current key: nothing of it is kept
 	use      use
 }
 
-// unserved is how many of the line's callers nothing is starting for.
-func (l *line) unserved() int { return max(0, len(l.waiters)-l.starting) }
+// unserved is how many of the line's callers nothing is starting for, and who do
+// not wait for what is in use either.
+func (l *line) unserved() int { return max(0, len(l.waiters)-l.starting-l.patient) }
 
 // supply is the instances of one configuration that are on their way.
 type supply struct {
@@ -193,8 +195,9 @@ type Lease struct {
 	Reason    string
 	Loaded    host.Loaded // of the start; zero when reused
 
-	pool *Pool
-	w    *worker
+	pool  *Pool
+	w     *worker
+	began time.Time // when its caller got it
 }
 
 // New makes a pool; nothing happens until Run.
@@ -244,15 +247,20 @@ func (p *Pool) Acquire(ctx context.Context, fn *lambent.Function, standIns ...*l
 		p.containers.Busy(plan.Container)
 		p.leaseBegan(l, now)
 		p.mu.Unlock()
-		return leaseFor(asked, fn, &Lease{Container: w.container, Kind: plan.Kind(), Reason: plan.Reason(), pool: p, w: w}), nil
+		return leaseFor(asked, fn, &Lease{Container: w.container, Kind: plan.Kind(), Reason: plan.Reason(), pool: p, w: w, began: now}), nil
 	case placement.Refuse:
 		p.forgetLine(l)
 		p.mu.Unlock()
 		return nil, throttled(fn, plan.Throttle, plan.Reason())
 	}
 	wt := &waiter{grant: make(chan grant, 1), since: now}
+	patient := p.waitsFirst(l, plan)
 	p.change(l, func() { l.waiters = append(l.waiters, wt) })
-	p.carryOut(plan, l)
+	if patient {
+		p.bePatient(l)
+	} else {
+		p.carryOut(plan, l)
+	}
 	p.mu.Unlock()
 
 	select {
@@ -399,7 +407,7 @@ func (l *Lease) Release() {
 	p := l.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.leaseEnded(l.w.line)
+	p.leaseEnded(l.w.line, time.Since(l.began))
 	if l.w.gone {
 		return
 	}
@@ -431,7 +439,7 @@ func (l *Lease) Discard() {
 	p := l.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.leaseEnded(l.w.line)
+	p.leaseEnded(l.w.line, time.Since(l.began))
 	p.discard(l.w)
 }
 
@@ -442,9 +450,9 @@ func (p *Pool) leaseBegan(l *line, now time.Time) {
 }
 
 // +checklocks:p.mu
-func (p *Pool) leaseEnded(l *line) {
+func (p *Pool) leaseEnded(l *line, held time.Duration) {
 	p.busy--
-	l.use.ended()
+	l.use.ended(time.Now(), held)
 	if p.busy == 0 && p.idleChanged != nil {
 		close(p.idleChanged)
 		p.idleChanged = nil
@@ -457,8 +465,9 @@ func (p *Pool) leaseEnded(l *line) {
 func (p *Pool) offer(w *worker, kind lambent.StartKind, reason string, loaded host.Loaded) {
 	l := w.line
 	if len(l.waiters) > 0 {
-		p.leaseBegan(l, time.Now())
-		p.grant(l, grant{lease: &Lease{Container: w.container, Kind: kind, Reason: reason, Loaded: loaded, pool: p, w: w}})
+		now := time.Now()
+		p.leaseBegan(l, now)
+		p.grant(l, grant{lease: &Lease{Container: w.container, Kind: kind, Reason: reason, Loaded: loaded, pool: p, w: w, began: now}})
 		return
 	}
 	p.containers.Idle(w.container.ID(), time.Now())

@@ -117,6 +117,10 @@ func (p *Pool) standBegins(fn *lambent.Function, old []*lambent.Function) (*line
 	if err != nil {
 		return nil, err
 	}
+	now := time.Now()
+	if by := p.lines[p.warmOf(fn, old).Key()]; l.use.short(now) == 0 {
+		l.use.held[1] = by.use.short(now) // it does about the same
+	}
 	l.stands++
 	return l, nil
 }
@@ -135,7 +139,7 @@ func (p *Pool) standOne(l *line, fn *lambent.Function, old []*lambent.Function) 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	by := p.warmOf(fn, old)
-	if by == nil || p.draining || l.workers+l.starting >= max(1, p.lines[by.Key()].use.most(time.Now())) {
+	if by == nil || p.draining || l.workers+l.starting >= max(1, p.lines[by.Key()].use.wants(time.Now())) {
 		return nil, nil
 	}
 	plan := placement.Stand(p.snapshot(l, p.queued), placement.Request{Key: l.key, Configuration: l.supply.config, Beside: by.Code})
@@ -150,11 +154,12 @@ func (p *Pool) standOne(l *line, fn *lambent.Function, old []*lambent.Function) 
 	return nil, errors.New(plan.Reason())
 }
 
-// use is how many of a line's containers were used at once.
+// use is how many of a line's containers were used at once, and for how long.
 type use struct {
 	now   int
-	peaks [2]int    // of the span that runs and of the one before
-	since time.Time // when the one that runs began
+	peaks [2]int           // of the span that runs and of the one before
+	held  [2]time.Duration // the shortest use that ended in each; zero: none did
+	since time.Time        // when the one that runs began
 }
 
 // useSpan is how long a peak is remembered, and at most twice as long.
@@ -166,7 +171,11 @@ func (u *use) began(now time.Time) {
 	u.peaks[0] = max(u.peaks[0], u.now)
 }
 
-func (u *use) ended() { u.now-- }
+func (u *use) ended(now time.Time, held time.Duration) {
+	u.turn(now)
+	u.now--
+	u.held[0] = shorter(u.held[0], held)
+}
 
 // most is the peak of lately.
 func (u *use) most(now time.Time) int {
@@ -174,15 +183,44 @@ func (u *use) most(now time.Time) int {
 	return max(u.peaks[0], u.peaks[1])
 }
 
+// short is the shortest use of lately, zero where none is known: how long a call
+// takes that the machine does not keep waiting. The longer ones, and their mean,
+// tell of the machine as much as of the function.
+func (u *use) short(now time.Time) time.Duration {
+	u.turn(now)
+	return shorter(u.held[0], u.held[1])
+}
+
+// shorter is the shorter of two times that are known.
+func shorter(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
+}
+
+// wants is how many containers are enough for lately: for each of the callers of
+// the peak one, or fewer where calls are so short that the last of them still gets
+// his within swift.
+func (u *use) wants(now time.Time) int {
+	most, short := u.most(now), u.short(now)
+	if short == 0 {
+		return most
+	}
+	return min(most, int((time.Duration(most)*short+swift-1)/swift))
+}
+
+const swift = 10 * time.Millisecond
+
 // turn begins a new span where the time of the one that runs is over.
 func (u *use) turn(now time.Time) {
 	passed := now.Sub(u.since)
 	if passed < useSpan {
 		return
 	}
-	u.peaks[1] = u.peaks[0]
+	u.peaks[1], u.held[1] = u.peaks[0], u.held[0]
 	if passed >= 2*useSpan {
-		u.peaks[1] = u.now
+		u.peaks[1], u.held[1] = u.now, 0
 	}
-	u.peaks[0], u.since = u.now, now
+	u.peaks[0], u.held[0], u.since = u.now, 0, now
 }

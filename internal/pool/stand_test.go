@@ -181,12 +181,8 @@ func TestAsManyStandAsWereUsedAtOnce(t *testing.T) {
 	f := hosttest.New(t, fake.Options{})
 	p := sharing(t, f, nil)
 	one := of(1, "f", "echo", 128)
-	var leases []*pool.Lease
-	for range 3 {
-		leases = append(leases, acquire(t, p, one))
-	}
-	for _, l := range leases {
-		l.Release()
+	for range 3 { // how long they are used is not known
+		defer acquire(t, p, one).Release()
 	}
 	two := hosttest.Updated(one, "two")
 	wantStood(t, standing(t, p, two, one))
@@ -197,6 +193,53 @@ func TestAsManyStandAsWereUsedAtOnce(t *testing.T) {
 			t.Errorf("call %d is a %s: %s", k, l.Kind, l.Reason)
 		}
 	}
+}
+
+func TestOfShortCallsFewerContainersAreEnough(t *testing.T) {
+	for _, tc := range []struct {
+		most int
+		held time.Duration
+		want int
+	}{{3, 0, 3}, {3, time.Minute, 3}, {1, time.Microsecond, 1}, {8, time.Millisecond, 1}, {8, 3 * time.Millisecond, 3}, {8, 10 * time.Millisecond, 8}, {0, time.Second, 0}} {
+		if got := pool.Wants(tc.most, tc.held); got != tc.want {
+			t.Errorf("of %d at once for %s each: %d, want %d", tc.most, tc.held, got, tc.want)
+		}
+	}
+}
+
+// While the machine boots, a caller of calls that are short waits for the
+// container in use; where it does not come one is started.
+func TestWhileSomethingBootsShortCallsWaitForTheContainerInUse(t *testing.T) {
+	f := hosttest.New(t, fake.Options{})
+	p := sharing(t, f, nil)
+	fn := of(1, "f", "echo", 128)
+	acquire(t, p, fn).Release() // which was short
+	hosttest.Eventually(t, "all has booted", func() bool { return p.Boots(0) == 0 })
+	defer p.Boots(-1)
+	p.Boots(1)
+	l := acquire(t, p, fn)
+	got := make(chan *pool.Lease)
+	waiter := func() {
+		l, err := p.Acquire(context.Background(), fn)
+		if err != nil {
+			t.Error(err)
+		}
+		got <- l
+	}
+	go waiter()
+	hosttest.Eventually(t, "it waits", func() bool { return p.Waiting(fn) == 1 })
+	first := l.Container.ID()
+	l.Release()
+	if l = <-got; l.Container.ID() != first || l.Kind != lambent.StartReuse {
+		t.Errorf("%s is a %s: %s", l.Container.ID(), l.Kind, l.Reason)
+	}
+	go waiter()
+	other := <-got // though the first is in use for good
+	if other.Container.ID() == first {
+		t.Error("two have the same container")
+	}
+	other.Release()
+	l.Release()
 }
 
 func TestWithoutRoomNothingStandsAndNothingIsEnded(t *testing.T) {
