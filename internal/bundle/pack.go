@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"lambent"
 )
@@ -30,11 +31,15 @@ func Pack(name string) ([]byte, error) {
 	if err != nil {
 		return nil, packError(name, err)
 	}
-	p := packer{left: MaxUnpackedBytes}
-	p.zip = zip.NewWriter(&p.out)
+	p := newPacker()
 	switch {
 	case info.IsDir():
-		err = p.addFolder(name)
+		root, err := os.OpenRoot(name)
+		if err != nil {
+			return nil, packError(name, err)
+		}
+		pkg, err := PackRoot(root)
+		return pkg, errors.Join(err, root.Close())
 	case !info.Mode().IsRegular() || info.Size() > MaxUnpackedBytes:
 		err = fmt.Errorf("not a folder, nor a regular file of at most %d bytes", MaxUnpackedBytes)
 	case strings.EqualFold(filepath.Ext(name), ".zip"):
@@ -42,13 +47,15 @@ func Pack(name string) ([]byte, error) {
 	default:
 		err = p.addFile(filepath.Base(name), func() (*os.File, error) { return os.Open(name) })
 	}
-	if err = errors.Join(err, p.zip.Close()); err != nil {
-		return nil, packError(name, err)
-	}
-	if _, err := open(p.out.Bytes(), MaxUnpackedBytes); err != nil {
-		return nil, packError(name, err)
-	}
-	return p.out.Bytes(), nil
+	return p.end(name, err)
+}
+
+// PackRoot is Pack for a folder that is open: whatever is done to its path
+// meanwhile, nothing from outside of it is packed. The caller closes it.
+func PackRoot(folder *os.Root) ([]byte, error) {
+	p := newPacker()
+	p.root = folder
+	return p.end(folder.Name(), fs.WalkDir(folder.FS(), ".", p.visit))
 }
 
 func packZip(name string) ([]byte, error) {
@@ -74,13 +81,22 @@ type packer struct {
 	left int64 // bytes that still fit, unpacked
 }
 
-func (p *packer) addFolder(name string) error {
-	root, err := os.OpenRoot(name)
-	if err != nil {
-		return err
+func newPacker() *packer {
+	p := &packer{left: MaxUnpackedBytes}
+	p.zip = zip.NewWriter(&p.out)
+	return p
+}
+
+// end completes the package of what is called name, unless err is what kept it
+// from that, and checks it as every package is.
+func (p *packer) end(name string, err error) ([]byte, error) {
+	if err = errors.Join(err, p.zip.Close()); err != nil {
+		return nil, packError(name, err)
 	}
-	p.root = root
-	return errors.Join(fs.WalkDir(root.FS(), ".", p.visit), root.Close())
+	if _, err := open(p.out.Bytes(), MaxUnpackedBytes); err != nil {
+		return nil, packError(name, err)
+	}
+	return p.out.Bytes(), nil
 }
 
 func (p *packer) visit(name string, d fs.DirEntry, err error) error {
@@ -102,7 +118,11 @@ func (p *packer) visit(name string, d fs.DirEntry, err error) error {
 	case d.Type() != 0:
 		return fmt.Errorf("%s is neither a file, a folder nor a symbolic link (%v): remove it", name, d.Type())
 	}
-	return p.addFile(name, func() (*os.File, error) { return p.root.Open(name) })
+	return p.addFile(name, func() (*os.File, error) {
+		// What was a file when it was listed may be a pipe by now: opening that would
+		// wait for who writes to it.
+		return p.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	})
 }
 
 func (p *packer) addFile(name string, open func() (*os.File, error)) (err error) {

@@ -157,3 +157,33 @@ func TestPackRefusesWhatCannotBeDeployed(t *testing.T) {
 		t.Error("a file over the limit was packed")
 	}
 }
+
+// Whoever writes in a folder while it is packed keeps nobody waiting.
+func TestSecurityAFileThatBecameAPipeIsRefusedAtOnce(t *testing.T) {
+	dir := t.TempDir()
+	plant(t, dir, map[string]string{"f": "text"})
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := root.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	listed, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "f")); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(dir, "f"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := newPacker()
+	p.root = root
+	if err := p.visit("f", listed[0], nil); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("got %v", err)
+	}
+}

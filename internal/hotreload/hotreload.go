@@ -15,7 +15,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
@@ -139,18 +138,40 @@ func reason(err error) string {
 }
 
 func (r *Reloader) allowed(folder string) bool {
-	for _, root := range r.roots {
-		if folder == root || strings.HasPrefix(folder, strings.TrimSuffix(root, "/")+"/") {
-			return true
-		}
-	}
-	return false
+	_, _, ok := r.rootOf(folder)
+	return ok
 }
 
-func (r *Reloader) pack(folder string) ([]byte, error) {
+// rootOf finds the root that a folder is in, and its path from there.
+func (r *Reloader) rootOf(folder string) (root, below string, ok bool) {
+	for _, root := range r.roots {
+		if below, err := filepath.Rel(root, folder); err == nil && filepath.IsLocal(below) {
+			return root, below, true
+		}
+	}
+	return "", "", false
+}
+
+// pack makes the package of a folder that is allowed. Its path was without links
+// once; one that was put into it since leads nowhere out of the root.
+func (r *Reloader) pack(folder string) (pkg []byte, err error) {
 	r.packing.Lock()
 	defer r.packing.Unlock()
-	return bundle.Pack(folder)
+	rootPath, below, ok := r.rootOf(folder)
+	if !ok {
+		return nil, fmt.Errorf("%s is in no folder of hot_reload", folder)
+	}
+	root, err := os.OpenRoot(rootPath)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	in, err := root.OpenRoot(below)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	return bundle.PackRoot(in)
 }
 
 // Follow watches a folder for a function, in place of the one that was watched

@@ -164,6 +164,44 @@ func TestSecurityOnlyFoldersBelowTheRootsAreServed(t *testing.T) {
 	}
 }
 
+// A folder is checked when it is named, and packed again and again after that:
+// whoever may write beside it may have put a link in its place.
+func TestSecurityAFolderThatBecameALinkOutOfTheRootsIsNotServed(t *testing.T) {
+	for _, replaced := range []string{"project", "project/f"} {
+		t.Run(replaced, func(t *testing.T) {
+			r, _, root := newReloader(t)
+			outside := t.TempDir()
+			for _, below := range []string{".", "f"} {
+				write(t, filepath.Join(outside, below, "index.js"), "outside")
+			}
+			write(t, filepath.Join(root, "project/f/index.js"), "inside")
+			folder, _, err := r.Pack(filepath.Join(root, "project/f"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			replaced := filepath.Join(root, replaced)
+			if err := os.Rename(replaced, replaced+".old"); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink(outside, replaced); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.pack(folder); err == nil {
+				t.Error("a folder outside of the roots was packed")
+			}
+			if err := os.Remove(replaced); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Rename(replaced+".old", replaced); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.pack(folder); err != nil {
+				t.Errorf("the folder is back: %v", err)
+			}
+		})
+	}
+}
+
 func TestFoldersThatTellNothingAreLookedAt(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "a"), "1")
