@@ -30,7 +30,11 @@ func (s *Store) CreateAccount(ctx context.Context, id lambent.AccountID, name st
 	if id != "" && s.hasAccount(id) {
 		return nil, exists(op, "account "+string(id))
 	}
-	for id == "" || s.hasAccount(id) {
+	if id != "" && s.wasAccount(id) {
+		return nil, &lambent.Error{Op: op, Resource: "account " + string(id), Kind: lambent.KindExists,
+			Message: "There was an account " + string(id) + ", and no id is given twice: what others let it do, and what is left of it, would be the new one's. Take another id, or none."}
+	}
+	for id == "" || s.hasAccount(id) || s.wasAccount(id) {
 		id = newAccountID()
 	}
 	a := &Account{ID: id, Name: name, Created: s.opts.Now().UTC()}
@@ -61,6 +65,13 @@ func (s *Store) hasAccount(id lambent.AccountID) bool {
 	return ok || id == lambent.DefaultAccount
 }
 
+// wasAccount reports whether there was such an account, and is none any more.
+func (s *Store) wasAccount(id lambent.AccountID) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.removed[id]
+}
+
 // Accounts lists all, sorted by id.
 func (s *Store) Accounts() []*Account {
 	s.mu.RLock()
@@ -74,7 +85,8 @@ func (s *Store) Accounts() []*Account {
 }
 
 // DeleteAccount removes an account with its keys and roles. What it has of
-// functions is the caller's to see to.
+// functions is the caller's to see to. Of the account it stays known that it was,
+// as its layers, logs, records and others' permissions for it outlive it.
 func (s *Store) DeleteAccount(ctx context.Context, id lambent.AccountID) error {
 	const op = "delete account"
 	s.writing.Lock()
@@ -92,11 +104,13 @@ func (s *Store) DeleteAccount(ctx context.Context, id lambent.AccountID) error {
 			return err
 		}
 	}
-	if err := s.drop(ctx, accountAt(id)); err != nil {
+	now := s.opts.Now().UTC()
+	if err := s.put(ctx, accountAt(id), record{Account: string(id), Removed: &now}); err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.accounts, id)
+	s.removed[id] = true
 	return nil
 }

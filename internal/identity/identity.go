@@ -82,6 +82,8 @@ type Store struct {
 	// +checklocks:mu
 	accounts map[lambent.AccountID]*Account
 	// +checklocks:mu
+	removed map[lambent.AccountID]bool // accounts that were
+	// +checklocks:mu
 	keys map[string]*Key
 	// +checklocks:mu
 	roles map[roleKey]*Role
@@ -116,7 +118,7 @@ func Open(ctx context.Context, node *cluster.Node, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", op, err)
 	}
-	s := &Store{opts: o, bucket: bucket, accounts: map[lambent.AccountID]*Account{}, keys: map[string]*Key{}, roles: map[roleKey]*Role{}}
+	s := &Store{opts: o, bucket: bucket, accounts: map[lambent.AccountID]*Account{}, removed: map[lambent.AccountID]bool{}, keys: map[string]*Key{}, roles: map[roleKey]*Role{}}
 	if master != nil {
 		if s.sealer, err = newSealer(master); err != nil {
 			return nil, fmt.Errorf("%s: %w", op, err)
@@ -156,6 +158,8 @@ func (s *Store) load(e cluster.Entry) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
+	case parts[0] == accountRecord && len(parts) == 2 && rec.Removed != nil:
+		s.removed[account] = true
 	case parts[0] == accountRecord && len(parts) == 2:
 		s.accounts[account] = &Account{ID: account, Name: rec.Name, Created: rec.Created}
 	case parts[0] == keyRecord && len(parts) == 2:

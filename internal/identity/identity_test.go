@@ -183,6 +183,9 @@ func TestSecurityWithAnAccountGoAllItsKeysAndRoles(t *testing.T) {
 		if len(f.Accounts()) != 1 || len(f.Roles("")) != 0 {
 			t.Errorf("accounts %v, roles %v", f.Accounts(), f.Roles(""))
 		}
+		if _, err := f.CreateAccount(t.Context(), account, "another tenant"); lambent.KindOf(err) != lambent.KindExists {
+			t.Errorf("the id was given again, with what the removed account left: %v", err)
+		}
 		f.reopen()
 	}
 	if _, _, err := f.CreateKey(t.Context(), KeySpec{Account: account}); lambent.KindOf(err) != lambent.KindNotFound {

@@ -25,6 +25,7 @@ type record struct {
 	Secret   []byte          `json:"secret,omitempty"` // sealed
 	Policy   json.RawMessage `json:"policy,omitempty"`
 	Created  time.Time       `json:"created"`
+	Removed  *time.Time      `json:"removed,omitempty"` // of an account that is none any more
 }
 
 // The first part of a record's key in the bucket.
