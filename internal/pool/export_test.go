@@ -83,3 +83,10 @@ func Wants(most int, held time.Duration) int {
 	u := use{peaks: [2]int{most, most}, since: now, held: [2]time.Duration{0, held}}
 	return u.wants(now)
 }
+
+// Supplies is how many configurations the pool knows of.
+func (p *Pool) Supplies() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.supplies)
+}

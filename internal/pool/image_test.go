@@ -1,6 +1,7 @@
 package pool_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -41,5 +42,24 @@ func TestImagesStartOnDemandAndSayWhy(t *testing.T) {
 			t.Errorf("%s got the container of %s", step.fn.Name, got.Function)
 		}
 		lease.Release()
+	}
+}
+
+// Functions get one image after another for years.
+func TestImagesThatAreGoneAreForgotten(t *testing.T) {
+	f := hosttest.New(t, fake.Options{})
+	p := start(t, f, nil)
+	for k := range 100 {
+		fn := hosttest.Image("f", fmt.Sprintf("%064x", k))
+		fn.Code = lambent.CodeHash(fmt.Sprint(k))
+		lease, err := p.Acquire(t.Context(), fn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lease.Release()
+		p.Retire(fn.Account, fn.Name, "")
+	}
+	if n := p.Supplies(); n > 70 {
+		t.Errorf("of 100 images, one after the other, the pool knows %d", n)
 	}
 }

@@ -79,6 +79,8 @@ type Pool struct {
 	// +checklocks:mu
 	supplies map[placement.Configuration]*supply
 	// +checklocks:mu
+	manySupplies int // so many are looked through for those of images that are gone
+	// +checklocks:mu
 	warm map[placement.Configuration][]placement.Warm
 	// +checklocks:mu
 	places map[lambent.InstanceID]*place // all that are not gone, the warm ones too
@@ -340,6 +342,7 @@ func (p *Pool) supplyOf(rt hostinfo.Installed, ephemeralMB int) *supply {
 	config := placement.Configuration{Family: rt.Family, Version: rt.Version, EphemeralMB: ephemeralMB}
 	s := p.supplies[config]
 	if s == nil {
+		p.forgetImages()
 		s = &supply{config: config, runtime: rt}
 		p.supplies[config] = s
 	}
@@ -380,6 +383,35 @@ func (p *Pool) change(l *line, alter func()) {
 func TooLarge(askedMB, instanceMB int) string {
 	return fmt.Sprintf("MemorySize %d MB is more than an instance of this server has: %d MB (setting instance.memory)", askedMB, instanceMB)
 }
+
+// forgetImages forgets the supplies of images that nothing is of any more, once
+// there are twice as many supplies as the last time: each image that functions
+// are of in turn has one, and every decision goes through them all.
+//
+// +checklocks:p.mu
+func (p *Pool) forgetImages() {
+	if len(p.supplies) < max(p.manySupplies, fewSupplies) {
+		return
+	}
+	used := map[*supply]bool{}
+	for _, l := range p.lines {
+		used[l.supply] = true
+	}
+	for _, pl := range p.places {
+		used[pl.supply] = true
+	}
+	for config, s := range p.supplies {
+		if config.Family == lambent.FamilyImage && !used[s] && s.booting == 0 && len(s.claims) == 0 {
+			delete(p.supplies, config)
+			delete(p.times, config)
+			delete(p.warm, config)
+		}
+	}
+	p.manySupplies = 2 * len(p.supplies)
+}
+
+// fewSupplies are not worth looking through.
+const fewSupplies = 32
 
 // timesOf finds or makes what starts of a configuration took.
 //
