@@ -101,7 +101,7 @@ var ErrBadLayerRef = errors.New("not a layer's name, ARN or version ARN")
 
 // ParseLayerRef reads any of the forms LayerRef tells of. It returns
 // ErrBadLayerRef, wrapped with the text that was refused; a version only goes
-// with an ARN.
+// with an ARN, and is written in one way: policies are asked by the ARN's text.
 func ParseLayerRef(s string) (LayerRef, error) {
 	m := layerRefPattern.FindStringSubmatch(s)
 	if m == nil || m[1] == "" && m[5] != "" {
@@ -110,7 +110,7 @@ func ParseLayerRef(s string) (LayerRef, error) {
 	ref := LayerRef{Partition: m[1], Region: m[2], Account: AccountID(m[3]), Name: m[4]}
 	if m[5] != "" {
 		n, err := strconv.ParseInt(m[5], 10, 64)
-		if err != nil {
+		if err != nil || m[5][0] == '0' {
 			return LayerRef{}, fmt.Errorf("%q: %w", s, ErrBadLayerRef)
 		}
 		ref.Version = n

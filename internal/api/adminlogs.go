@@ -53,7 +53,9 @@ func (a *API) serveLogs(w http.ResponseWriter, r *http.Request, logs FunctionLog
 	if err != nil {
 		return err
 	}
-	if err := a.authorize(&call{r: r, caller: caller, received: a.now()}, "lambent:GetFunctionLogs", lambent.FunctionARN(a.region, ref.Account, ref.Name, ref.Qualifier), ref.Account, nil); err != nil {
+	// The log is the function's, with all its versions, however it is named.
+	arn := lambent.FunctionARN(a.region, ref.Account, ref.Name, "")
+	if err := a.authorize(&call{r: r, caller: caller, received: a.now()}, "lambent:GetFunctionLogs", arn, ref.Account, nil); err != nil {
 		return err
 	}
 	if _, err := a.functions.Function(ref.Account, ref.Name, ref.Qualifier); err != nil {

@@ -46,3 +46,28 @@ func TestSecurityLogsAreOfTheFunctionThatIsNamedOrOfNone(t *testing.T) {
 		}
 	}
 }
+
+// A log is of all of a function's versions: who may see those of one, or none of
+// the function, does not get at it by the name of a version.
+func TestSecurityLogsAreForWhoMaySeeTheFunctions(t *testing.T) {
+	caller := openCaller(ownAccount, false)
+	d := newDoor(t, askedBy(&caller))
+	d.HandleLogs(fakeLogs{})
+	if got := d.create(t, "f", "Role", "arn:aws:iam::111111111111:role/r"); got.status != 201 {
+		t.Fatal(got.raw)
+	}
+	const f = "arn:aws:lambda:us-east-1:111111111111:function:f"
+	for statements, allowed := range map[string]bool{
+		`{"Effect":"Allow","Action":"lambent:GetFunctionLogs","Resource":"` + f + `"}`:                                               true,
+		`{"Effect":"Allow","Action":"lambent:GetFunctionLogs","Resource":"` + f + `:*"}`:                                             false,
+		`{"Effect":"Allow","Action":"*","Resource":"*"},{"Effect":"Deny","Action":"lambent:GetFunctionLogs","Resource":"` + f + `"}`: false,
+	} {
+		caller = ann(t, statements)
+		for _, name := range []string{"f", "f:%24LATEST"} {
+			got := d.do(t, "GET", "/_lambent/v1/functions/"+name+"/logs", "")
+			if allowed != (got.status == 200) || !allowed && got.status != 403 {
+				t.Errorf("%s by %s: %d %s", name, statements, got.status, got.raw)
+			}
+		}
+	}
+}

@@ -3,6 +3,7 @@ package api
 import (
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"lambent"
@@ -227,7 +228,11 @@ func (a *API) resource(c *call, kind resourceKind, qualifier *string) (arn strin
 		return a.named(own, "layer", c.params[0])
 	case onLayerVersion:
 		arn, owner = a.named(own, "layer", c.params[0])
-		return arn + ":" + c.params[1], owner
+		version := c.params[1]
+		if n, err := strconv.ParseInt(version, 10, 64); err == nil { // as the handler reads it: "01" is 1 to policies, too
+			version = strconv.FormatInt(n, 10)
+		}
+		return arn + ":" + version, owner
 	case onMapping:
 		return a.named(own, "event-source-mapping", c.params[0])
 	case onProvider:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -321,6 +322,31 @@ func TestSecurityLayerIsGivenToAFunctionOnlyByWhoMayGetIt(t *testing.T) {
 	}
 	caller = ann(t, all+`,{"Effect":"Allow","Action":"lambda:GetLayerVersion","Resource":"`+arn+`"}`)
 	if got := d.create(t, "f", "Role", role, "Layers", []string{arn}); got.status != http.StatusCreated {
+		t.Error(got.raw)
+	}
+}
+
+// Policies are asked by the ARN: no other way to write a version's number gets
+// past them.
+func TestSecurityALayerVersionHasOneNameToPolicies(t *testing.T) {
+	caller := openCaller(ownAccount, false)
+	d := newDoor(t, askedBy(&caller))
+	d.publish(t, "l", nil)
+	if got := d.create(t, "f", "Role", "arn:aws:iam::111111111111:role/r"); got.status != http.StatusCreated {
+		t.Fatal(got.raw)
+	}
+	arn := lambent.LayerVersionARN("us-east-1", ownAccount, "l", 1)
+	caller = ann(t, `{"Effect":"Allow","Action":"*","Resource":"*"},{"Effect":"Deny","Action":"*","Resource":"`+arn+`"}`)
+	for _, version := range []string{"1", "01", "0001", "%2B1", "%31"} {
+		for _, request := range [][3]string{{"GET", "", ""}, {"GET", "/policy", ""}, {"DELETE", "", ""}} {
+			d.do(t, request[0], "/2018-10-31/layers/l/versions/"+version+request[1], request[2]).wantError(t, 403, "AccessDeniedException")
+		}
+	}
+	other := strings.TrimSuffix(arn, "1") + "01"
+	if got := d.do(t, "GET", "/2018-10-31/layers?find=LayerVersion&Arn="+url.QueryEscape(other), ""); got.status != http.StatusNotFound {
+		t.Error(got.raw)
+	}
+	if got := d.do(t, "PUT", functionsPath+"/f/configuration", `{"Layers":["`+other+`"]}`); got.status != http.StatusBadRequest {
 		t.Error(got.raw)
 	}
 }
