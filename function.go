@@ -34,6 +34,9 @@ type Function struct {
 	KMSKeyArn     string
 	LoggingFormat string // "Text" or "JSON"
 	LogGroup      string // empty: /aws/lambda/NAME
+	// TenantIsolation is "PER_TENANT" where no container serves two of the function's
+	// tenants, each named by its caller; else empty. It never changes.
+	TenantIsolation string
 
 	Code     CodeHash
 	CodeSize int64 // bytes of the deployment package, zipped
@@ -63,6 +66,8 @@ type Function struct {
 	// place: what it goes back to if the change fails, and what may stand in for it
 	// until then. It has no Previous itself.
 	Previous *Function
+
+	Tenant string // of whose calls this is; never of a record: see ForTenant
 }
 
 // Publishing says whether a change of $LATEST is published as a version at once.
@@ -73,6 +78,14 @@ const (
 	Unpublished Publishing = false
 	Published   Publishing = true
 )
+
+// ForTenant is the record as it is for the calls of one tenant, which containers
+// of no other serve.
+func (f *Function) ForTenant(tenant string) *Function {
+	c := *f
+	c.Tenant = tenant
+	return &c
+}
 
 // The package types.
 const (
@@ -91,7 +104,8 @@ type ImageConfig struct {
 func (f *Function) Key() MatchKey {
 	return MatchKey{
 		Account: f.Account, Function: f.Name, Version: f.Version, Code: f.Code, Config: f.ConfigHash,
-		Size: Size{MemoryMB: f.MemoryMB, EphemeralMB: f.EphemeralMB},
+		Tenant: f.Tenant,
+		Size:   Size{MemoryMB: f.MemoryMB, EphemeralMB: f.EphemeralMB},
 	}
 }
 

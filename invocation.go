@@ -13,6 +13,7 @@ type Invocation struct {
 	ReceivedAt    time.Time
 	ClientContext string // JSON, already base64-decoded; empty for none
 	TraceID       string // X-Amzn-Trace-Id; empty for none
+	TenantID      string // X-Amz-Tenant-Id; empty for none
 	WantLogTail   bool   // X-Amz-Log-Type: Tail
 	Exact         bool   // X-Lambent-Exact: nothing may stand in for what is asked for
 

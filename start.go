@@ -29,6 +29,10 @@ type MatchKey struct {
 	Size     Size
 	Shared   string // hash of the shared resources attached (P10)
 	Sidecars string // hash of the sidecar set (P12)
+	Tenant   string // whose calls are served, of a function that isolates its tenants
+	// Dedicated is kept ready for its version, called or not: provisioned
+	// concurrency.
+	Dedicated bool
 }
 
 // Size is the amount of machine an execution is given. CPU is not a field: it

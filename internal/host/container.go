@@ -113,7 +113,7 @@ type Loaded struct {
 // the function itself did wrong is a *runtimeapi.InitError, *ExitError or
 // *TimeoutError; anything else is the platform's, and a *CodeError would be the
 // same in any other container.
-func (c *Container) Load(ctx context.Context, fn *lambent.Function, initLimit time.Duration) (Loaded, error) {
+func (c *Container) Load(ctx context.Context, fn *lambent.Function, initLimit time.Duration, as Initialization) (Loaded, error) {
 	files, err := c.host.hold(ctx, fn)
 	if err != nil {
 		return Loaded{}, fmt.Errorf("load %s into container %s: %w", fn.Name, c.id, &CodeError{Err: err})
@@ -162,7 +162,7 @@ func (c *Container) Load(ctx context.Context, fn *lambent.Function, initLimit ti
 		c.credentialsEnd = credentials.Expires
 		c.mu.Unlock()
 	}
-	assignment := c.host.assignment(fn, c.runtime, files.image, stream, credentials)
+	assignment := c.host.assignment(fn, c.runtime, files.image, stream, credentials, as)
 	err = c.session.Assign(ctx, &assignment)
 	c.logs.drain()
 	took := c.host.now().Sub(began)
@@ -195,6 +195,7 @@ type Event struct {
 	InvokedARN    string
 	ClientContext string
 	TraceID       string
+	TenantID      string
 	Timeout       time.Duration
 	Stream        runtimeapi.Stream // takes a streamed answer; nil: it is collected
 }
@@ -231,6 +232,7 @@ func (c *Container) Invoke(ev *Event) (Answer, error) {
 		InvokedARN:     ev.InvokedARN,
 		TraceID:        ev.TraceID,
 		ClientContext:  ev.ClientContext,
+		TenantID:       ev.TenantID,
 		Payload:        ev.Payload,
 	}}
 	// The watch ends the wait by closing the session: no context is needed.

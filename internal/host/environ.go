@@ -30,11 +30,21 @@ func bootCommand(rt hostinfo.Installed) sandbox.Command {
 	return cmd
 }
 
+// Initialization is why a container is initialised, in AWS's words: functions see
+// it as AWS_LAMBDA_INITIALIZATION_TYPE.
+type Initialization string
+
+// The reasons to initialise a container.
+const (
+	OnDemand    Initialization = "on-demand"               // for a call
+	Provisioned Initialization = "provisioned-concurrency" // before there is one
+)
+
 // apiAddress is where the Runtime API is served inside a sandbox, as on AWS.
 const apiAddress = "127.0.0.1:9001"
 
 // assignment is what a container is told with its code.
-func (h *Host) assignment(fn *lambent.Function, rt hostinfo.Installed, image *ImageRoot, stream string, credentials *Credentials) runtimeapi.Assignment {
+func (h *Host) assignment(fn *lambent.Function, rt hostinfo.Installed, image *ImageRoot, stream string, credentials *Credentials, as Initialization) runtimeapi.Assignment {
 	a := runtimeapi.Assignment{
 		Handler: fn.Handler, Env: h.environmentOf(fn, rt, image, stream), TaskRoot: sandbox.TaskDir,
 		FunctionName: string(fn.Name), Version: string(fn.Version),
@@ -45,6 +55,7 @@ func (h *Host) assignment(fn *lambent.Function, rt hostinfo.Installed, image *Im
 		APIAddress: apiAddress,
 		User:       &runtimeapi.User{UID: sandbox.UserID, GID: sandbox.GroupID},
 	}
+	a.Env["AWS_LAMBDA_INITIALIZATION_TYPE"] = string(as)
 	if image != nil {
 		startImage(&a, fn, image)
 	}
@@ -103,7 +114,6 @@ func (h *Host) reserved(fn *lambent.Function, stream string) map[string]string {
 		"AWS_LAMBDA_FUNCTION_MEMORY_SIZE": strconv.Itoa(fn.MemoryMB),
 		"AWS_LAMBDA_LOG_GROUP_NAME":       logGroup(fn),
 		"AWS_LAMBDA_LOG_STREAM_NAME":      stream,
-		"AWS_LAMBDA_INITIALIZATION_TYPE":  "on-demand",
 		"AWS_LAMBDA_RUNTIME_API":          apiAddress,
 		"LAMBDA_TASK_ROOT":                sandbox.TaskDir,
 		"LAMBDA_RUNTIME_DIR":              sandbox.RuntimeDir,

@@ -50,7 +50,7 @@ func TestTheMostMemoryAnExecutionUsedIsSeenOnASharedInstance(t *testing.T) {
 		}
 	}
 	use(9)
-	if _, err := c.Load(t.Context(), fn, 10*time.Second); err != nil {
+	if _, err := c.Load(t.Context(), fn, 10*time.Second, host.OnDemand); err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)

@@ -32,7 +32,7 @@ func TestAnInvocationIsHeldToItsShareForComputingAndNotForWaiting(t *testing.T) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Load(t.Context(), fn, time.Minute); err != nil {
+	if _, err := c.Load(t.Context(), fn, time.Minute, host.OnDemand); err != nil {
 		t.Fatal(err)
 	}
 	spend := func(cpu time.Duration) {

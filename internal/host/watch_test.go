@@ -32,7 +32,7 @@ func TestAContainerThatFailedIsNotHeldToLimitsAnyMore(t *testing.T) {
 		}
 		c, err := i.Boot(t.Context(), hosttest.Node(), 512)
 		if err == nil {
-			_, err = c.Load(t.Context(), fn, 10*time.Second)
+			_, err = c.Load(t.Context(), fn, 10*time.Second, host.OnDemand)
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -86,6 +86,9 @@ func (s *Service) Invoke(ctx context.Context, inv *lambent.Invocation) (*lambent
 	if err := requireRunnable(asked); err != nil && (asked.State != "Pending" || len(standIns) == 0) {
 		return nil, err
 	}
+	if asked, standIns, err = ofTenant(asked, standIns, inv.TenantID); err != nil {
+		return nil, err
+	}
 	if !inPlace {
 		s.opts.Functions.Rollout(inv.Account, inv.Function, inv.Qualifier)
 	}
@@ -100,7 +103,7 @@ func (s *Service) Invoke(ctx context.Context, inv *lambent.Invocation) (*lambent
 		ev := host.Event{
 			RequestID: inv.RequestID, Payload: inv.Payload, Timeout: fn.Timeout(),
 			InvokedARN:    lambent.FunctionARN(s.opts.Region, fn.Account, fn.Name, inv.Qualifier),
-			ClientContext: inv.ClientContext, TraceID: inv.TraceID,
+			ClientContext: inv.ClientContext, TraceID: inv.TraceID, TenantID: inv.TenantID,
 		}
 		if inv.Stream != nil {
 			ev.Stream = streamOf(inv, asked, lease)

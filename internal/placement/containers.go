@@ -16,6 +16,7 @@ type Containers struct {
 	byID      map[lambent.ContainerID]*container
 	byKey     map[lambent.MatchKey]*siblings
 	idle      int // of byID
+	dedicated int // of byID
 	rooms     map[lambent.InstanceID]*room
 	byAccount map[lambent.AccountID][]*room // in the order they were assigned
 	resting   rooms
@@ -104,6 +105,9 @@ func (cs *Containers) Add(key lambent.MatchKey, instance lambent.InstanceID, id 
 		cs.byKey[key] = of
 	}
 	of.count++
+	if key.Dedicated {
+		cs.dedicated++
+	}
 	cs.byID[id] = &container{id: id, instance: instance, in: cs.rooms[instance], of: of}
 }
 
@@ -155,6 +159,9 @@ func (cs *Containers) Remove(id lambent.ContainerID) (known bool) {
 	}
 	cs.Busy(id)
 	delete(cs.byID, id)
+	if c.of.key.Dedicated {
+		cs.dedicated--
+	}
 	if c.of.count--; c.of.count == 0 {
 		delete(cs.byKey, c.of.key)
 	}
@@ -177,6 +184,15 @@ func (cs *Containers) Len() (all, idle int) {
 		return 0, 0
 	}
 	return len(cs.byID), cs.idle
+}
+
+// newestDedicated is the same of those kept ready for what a key stands for.
+func (cs *Containers) newestDedicated(key lambent.MatchKey) (c *container, ok bool) {
+	if cs == nil || cs.dedicated == 0 {
+		return nil, false
+	}
+	key.Dedicated = true
+	return cs.newestIdle(key)
 }
 
 // newestIdle is the most recently used of a key, so that surplus ones stay idle

@@ -7,7 +7,9 @@
 // Decide goes down the rungs of the allocation order (systems, §2.1) and takes
 // the first that holds:
 //
-//	quotas      the function's or the account's concurrency is in use up   → Refuse
+//	quota       the function's concurrency is in use up                    → Refuse
+//	dedicated   a container kept ready for the version is idle             → Reuse
+//	quota       the account's concurrency is in use up                     → Refuse
 //	reuse       an idle container of this very match key                   → Reuse
 //	expected    a container is starting for which no caller waits yet      → Queue
 //	own         an instance of the account has room, and a runtime waits   → NewContainer
@@ -113,10 +115,13 @@ type Request struct {
 	// Starting counts the containers being brought up for Key, and Waiting the
 	// callers who wait for one of Key, this one not counted.
 	Starting, Waiting int
+	// Fresh asks for a container that is not there yet, whatever is idle or on its
+	// way; Within for one on an instance that holds containers kept ready, or none.
+	Fresh, Within bool
 	// Beside, of Stand, is the code whose containers the new one is wanted beside.
 	Beside   lambent.CodeHash
 	Function Quota // the function's reserved concurrency
-	Account  Quota // the account's
+	Account  Quota // what the account's functions without one share
 }
 
 // Action is what a plan wants done.
@@ -165,16 +170,19 @@ type Plan struct {
 
 // Decide finds where a request runs. It changes nothing.
 func Decide(s Snapshot, req Request, now time.Time) Plan {
-	switch {
-	case req.Function.used():
+	if req.Function.used() {
 		return Plan{Action: Refuse, Throttle: ThrottleFunction, why: why{because: functionQuota, max: req.Function.Max}}
-	case req.Account.used():
+	}
+	if c, ok := s.Containers.newestDedicated(req.Key); ok && !req.Fresh {
+		return Plan{Action: Reuse, Instance: c.instance, Container: c.id, why: why{because: dedicatedAtHand, age: max(0, now.Sub(c.lastUsed))}}
+	}
+	if req.Account.used() {
 		return Plan{Action: Refuse, Throttle: ThrottleCapacity, why: why{because: accountQuota, max: req.Account.Max}}
 	}
-	if c, ok := s.Containers.newestIdle(req.Key); ok {
+	if c, ok := s.Containers.newestIdle(req.Key); ok && !req.Fresh {
 		return Plan{Action: Reuse, Instance: c.instance, Container: c.id, why: why{because: idleAtHand, age: max(0, now.Sub(c.lastUsed))}}
 	}
-	if req.Starting > req.Waiting {
+	if req.Starting > req.Waiting && !req.Fresh {
 		return Plan{Action: Queue, why: why{because: startExpected, count: req.Starting}}
 	}
 	own, waiting, cached := s.Containers.bestRoom(req)
@@ -187,6 +195,12 @@ func Decide(s Snapshot, req Request, now time.Time) Plan {
 	case waiting != "":
 		w.because = spareAtHand
 		return Plan{Action: NewContainer, Instance: own.instance, Container: waiting, why: w}
+	case req.Within && own == nil:
+		w.because = noneWithin
+		return Plan{Action: Refuse, Throttle: ThrottleCapacity, why: w}
+	case req.Within:
+		w.because = roomAtHand
+		return Plan{Action: NewContainer, Instance: own.instance, why: w}
 	case len(warm) > 0:
 		w.because, w.own = warmAtHand, own != nil
 		w.instance, w.count = warm[0].Instance, len(warm)-1

@@ -14,6 +14,7 @@ const (
 	undecided because = iota
 	functionQuota
 	accountQuota
+	dedicatedAtHand
 	idleAtHand
 	startExpected
 	spareAtHand
@@ -25,6 +26,7 @@ const (
 	evictWarm
 	queueFull
 	noRoom
+	noneWithin
 )
 
 // why holds what a reason in words is made of.
@@ -46,6 +48,9 @@ type why struct {
 func (p Plan) Kind() lambent.StartKind {
 	switch p.Action {
 	case Reuse:
+		if p.why.because == dedicatedAtHand {
+			return lambent.StartDedicated
+		}
 		return lambent.StartReuse
 	case NewContainer:
 		return lambent.StartNew
@@ -66,6 +71,8 @@ func (p Plan) Reason() string {
 		return fmt.Sprintf("the function's reserved concurrency of %d is in use", w.max)
 	case accountQuota:
 		return fmt.Sprintf("the account's concurrency of %d is in use", w.max)
+	case dedicatedAtHand:
+		return fmt.Sprintf("a container of the version's provisioned concurrency was at hand, idle for %s", span(w.age))
 	case idleAtHand:
 		return fmt.Sprintf("an idle container of this version was at hand, last used %s ago", span(w.age))
 	case startExpected:
@@ -86,6 +93,8 @@ func (p Plan) Reason() string {
 		return w.full() + "; waited for one to become free"
 	case noRoom:
 		return w.full() + "; nothing is ended to make room"
+	case noneWithin:
+		return "no instance that holds provisioned concurrency has room"
 	case evictIdle:
 		return fmt.Sprintf("%s; ended instance %s, idle for %s, to make room", w.full(), w.instance, span(w.age))
 	case evictWarm:

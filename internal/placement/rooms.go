@@ -18,6 +18,7 @@ type room struct {
 	usedMB     int                      // sum of what its containers were allotted
 	placed     int                      // its containers, those being started included
 	idle       int                      // of placed
+	dedicated  int                      // of placed: kept ready, so that the room never rests
 	codes      map[lambent.CodeHash]int // its containers by their code: what need not be fetched again
 	spares     []spare                  // longest waiting first
 
@@ -72,7 +73,7 @@ func (l *rooms) remove(r *room) {
 // settle lists the room among those that rest, or takes it off, as its
 // containers are.
 func (cs *Containers) settle(r *room) {
-	rests := r.placed > 0 && r.idle == r.placed && cs.rooms[r.instance] == r
+	rests := r.placed > 0 && r.idle == r.placed && r.dedicated == 0 && cs.rooms[r.instance] == r
 	switch {
 	case rests && !r.rests:
 		cs.resting.insert(r)
@@ -131,6 +132,9 @@ func (cs *Containers) Reserve(id lambent.InstanceID, key lambent.MatchKey) {
 	if r := cs.rooms[id]; r != nil {
 		r.usedMB += key.Size.MemoryMB
 		r.placed++
+		if key.Dedicated {
+			r.dedicated++
+		}
 		r.codes[key.Code]++
 		cs.settle(r)
 	}
@@ -144,6 +148,9 @@ func (cs *Containers) Vacate(id lambent.InstanceID, key lambent.MatchKey) {
 	}
 	r.usedMB -= key.Size.MemoryMB
 	r.placed--
+	if key.Dedicated {
+		r.dedicated--
+	}
 	if r.codes[key.Code]--; r.codes[key.Code] == 0 {
 		delete(r.codes, key.Code)
 	}
@@ -187,6 +194,16 @@ func (cs *Containers) Tenancy(id lambent.InstanceID) (placed, freeMB, spares int
 	return r.placed, r.freeMB(), spares
 }
 
+// Dedicated tells how many instances hold containers that are kept ready.
+func (cs *Containers) Dedicated() (n int) {
+	for _, r := range cs.rooms {
+		if r.dedicated > 0 {
+			n++
+		}
+	}
+	return n
+}
+
 // bestRoom finds the account's instance that a new container goes to: one that
 // runs the same language and has room; beside the containers it is wanted beside
 // rather than elsewhere (P09-R3), with a waiting runtime rather than without, then
@@ -198,7 +215,8 @@ func (cs *Containers) bestRoom(req Request) (best *room, waiting lambent.Contain
 	}
 	rank := -1
 	for _, r := range cs.byAccount[req.Key.Account] {
-		if r.config.Family != req.Configuration.Family || r.config.Version != req.Configuration.Version || r.freeMB() < req.Key.Size.MemoryMB {
+		if r.config.Family != req.Configuration.Family || r.config.Version != req.Configuration.Version || r.freeMB() < req.Key.Size.MemoryMB ||
+			req.Within && r.dedicated == 0 {
 			continue
 		}
 		has := r.codes[req.Key.Code] > 0

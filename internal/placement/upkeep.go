@@ -127,7 +127,7 @@ func Expire(cs *Containers, now time.Time, keep Keep) (expired []Expired, next t
 		return nil, time.Time{}
 	}
 	for _, of := range cs.byKey {
-		if of.idle.oldest == nil {
+		if of.idle.oldest == nil || of.key.Dedicated {
 			continue
 		}
 		kept := keep.of(of.uses.within(keep.Base))

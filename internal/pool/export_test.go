@@ -90,3 +90,16 @@ func (p *Pool) Supplies() int {
 	defer p.mu.Unlock()
 	return len(p.supplies)
 }
+
+// InUse is how many executions are counted.
+func (p *Pool) InUse() (n int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, m := range p.usage.functions {
+		n += m
+	}
+	for _, m := range p.usage.unreserved {
+		n += m
+	}
+	return n
+}

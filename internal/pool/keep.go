@@ -34,7 +34,7 @@ func (p *Pool) keep(now time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	next := now.Add(time.Hour)
-	for _, at := range []time.Time{p.refill(now), p.expire(now), p.probe(now)} {
+	for _, at := range []time.Time{p.topUp(now), p.refill(now), p.expire(now), p.probe(now)} {
 		if !at.IsZero() && at.Before(next) {
 			next = at
 		}
@@ -202,8 +202,16 @@ func (p *Pool) Retire(account lambent.AccountID, name lambent.FunctionName, vers
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for key, l := range p.lines {
-		if key.Account != account || key.Function != name || version != "" && key.Version != version || slices.Contains(current, key) {
+		if key.Account != account || key.Function != name || version != "" && key.Version != version {
 			continue
+		}
+		key.Dedicated, key.Tenant = false, ""
+		if slices.Contains(current, key) {
+			l.retired = l.key.Dedicated && l.dedication == nil // else it may have been changed back
+			continue
+		}
+		if l.dedication != nil {
+			p.undedicate(l.key)
 		}
 		l.retired = true
 		p.discardIdle(func(w *worker) bool { return w.line == l })

@@ -26,7 +26,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
@@ -54,6 +53,7 @@ type Options struct {
 	MaxBoots     int                    // instances and runtimes that may be booting at once
 	ProbeEvery   time.Duration          // how often warm instances are asked whether they are well; 0: never
 	ProbeTimeout time.Duration          // how long they may take to answer
+	Concurrency  Concurrency            // bounds simultaneous executions; nil: nothing does
 	Log          *slog.Logger
 }
 
@@ -72,6 +72,10 @@ type Pool struct {
 	mu sync.Mutex
 	// +checklocks:mu
 	lines map[lambent.MatchKey]*line
+	// +checklocks:mu
+	dedications map[lambent.MatchKey]*dedication
+	// +checklocks:mu
+	usage usage
 	// +checklocks:mu
 	containers placement.Containers
 	// +checklocks:mu
@@ -127,6 +131,8 @@ type line struct {
 	stands   int       // calls of Stand that are not done
 	retired  bool      // no longer the function's current key: nothing of it is kept
 	use      use
+	// dedication is what the line's containers are kept for; nil: for its callers.
+	dedication *dedication
 }
 
 // unserved is how many of the line's callers nothing is starting for, and who do
@@ -151,6 +157,9 @@ type worker struct {
 	gone      bool // being destroyed
 	// until is when the credentials end that its function was given; zero: never.
 	until time.Time
+	// renewAt is when another is to be started in place of a dedicated one; zero:
+	// never.
+	renewAt time.Time
 }
 
 // stale reports whether a container is of no use for another call: the
@@ -197,34 +206,40 @@ type Lease struct {
 	Reason    string
 	Loaded    host.Loaded // of the start; zero when reused
 
-	pool  *Pool
-	w     *worker
-	began time.Time // when its caller got it
+	pool   *Pool
+	w      *worker
+	began  time.Time // when its caller got it
+	charge charge
 }
 
 // New makes a pool; nothing happens until Run.
 func New(opts Options) *Pool {
 	ctx, stop := context.WithCancel(context.Background())
 	return &Pool{opts: opts, host: opts.Host, shares: opts.Host.SharesInstances(), log: opts.Log, ctx: ctx, stop: stop, wake: make(chan struct{}, 1),
-		lines: map[lambent.MatchKey]*line{}, workers: map[lambent.ContainerID]*worker{}, supplies: map[placement.Configuration]*supply{},
+		lines: map[lambent.MatchKey]*line{}, dedications: map[lambent.MatchKey]*dedication{},
+		usage:   usage{functions: map[functionName]int{}, unreserved: map[lambent.AccountID]int{}},
+		workers: map[lambent.ContainerID]*worker{}, supplies: map[placement.Configuration]*supply{},
 		warm: map[placement.Configuration][]placement.Warm{}, places: map[lambent.InstanceID]*place{}, times: map[placement.Configuration]*placement.Times{}, renewed: map[string]time.Time{}}
 }
 
 // Acquire gets a container for fn: an idle one, else the first to become idle or
 // to finish starting. While there is none that is ready, those of the first of
 // standIns that has some take its place, if it CanStandIn; see Stand. A start that
-// failed by the function's fault is a *StartError, told to one caller; no capacity
-// is of kind KindThrottled. The wait ends early with ctx.
+// failed by the function's fault is a *StartError, told to one caller; no capacity,
+// or no concurrency left, is of kind KindThrottled. The wait ends early with ctx.
 func (p *Pool) Acquire(ctx context.Context, fn *lambent.Function, standIns ...*lambent.Function) (*Lease, error) {
 	if fn.MemoryMB > p.opts.InstanceMB { // P01-E3
 		return nil, &lambent.Error{Op: "run", Resource: string(fn.Name), Kind: lambent.KindInvalid, Message: TooLarge(fn.MemoryMB, p.opts.InstanceMB)}
 	}
 	now := time.Now()
+	q := p.quotasOf(fn)
 	p.mu.Lock()
 	if p.draining {
 		p.mu.Unlock()
 		return nil, shuttingDown(fn)
 	}
+	q = p.used(q, fn)
+	request := placement.Request{Function: q.function, Account: q.account}
 	asked := fn
 	fn = p.standIn(asked, standIns)
 	l, err := p.lineOf(fn)
@@ -232,7 +247,7 @@ func (p *Pool) Acquire(ctx context.Context, fn *lambent.Function, standIns ...*l
 		p.mu.Unlock()
 		return nil, err
 	}
-	plan := p.decide(l, p.queued, now)
+	plan := p.plan(l, p.queued, now, request)
 	for plan.Action == placement.Reuse && p.workers[plan.Container].stale(now) {
 		p.containers.Busy(plan.Container)
 		p.discard(p.workers[plan.Container])
@@ -241,20 +256,23 @@ func (p *Pool) Acquire(ctx context.Context, fn *lambent.Function, standIns ...*l
 			p.mu.Unlock()
 			return nil, err
 		}
-		plan = p.decide(l, p.queued, now)
+		plan = p.plan(l, p.queued, now, request)
 	}
 	switch plan.Action {
 	case placement.Reuse:
 		w := p.workers[plan.Container]
 		p.containers.Busy(plan.Container)
-		p.leaseBegan(l, now)
+		p.leaseBegan(w.line, now)
+		ch := p.letIn(fn, q, plan)
+		p.forgetLine(l) // of which nothing was, where the container is a dedicated one
 		p.mu.Unlock()
-		return leaseFor(asked, fn, &Lease{Container: w.container, Kind: plan.Kind(), Reason: plan.Reason(), pool: p, w: w, began: now}), nil
+		return leaseFor(asked, fn, &Lease{Container: w.container, Kind: plan.Kind(), Reason: plan.Reason(), pool: p, w: w, began: now, charge: ch}), nil
 	case placement.Refuse:
 		p.forgetLine(l)
 		p.mu.Unlock()
 		return nil, throttled(fn, plan.Throttle, plan.Reason())
 	}
+	ch := p.letIn(fn, q, plan)
 	wt := &waiter{grant: make(chan grant, 1), since: now}
 	patient := p.waitsFirst(l, plan)
 	p.change(l, func() { l.waiters = append(l.waiters, wt) })
@@ -268,16 +286,28 @@ func (p *Pool) Acquire(ctx context.Context, fn *lambent.Function, standIns ...*l
 	select {
 	case g := <-wt.grant:
 		if g.err != nil {
+			p.mu.Lock()
+			p.letOut(ch)
+			p.mu.Unlock()
 			return nil, g.err
 		}
+		g.lease.charge = ch
 		return leaseFor(asked, fn, g.lease), nil
 	case <-ctx.Done():
 		p.mu.Lock()
 		left := p.removeWaiter(l, wt)
+		if left {
+			p.letOut(ch)
+		}
 		p.mu.Unlock()
 		if !left { // it was granted at the same moment
 			if g := <-wt.grant; g.err == nil {
+				g.lease.charge = ch
 				g.lease.Release()
+			} else {
+				p.mu.Lock()
+				p.letOut(ch)
+				p.mu.Unlock()
 			}
 		}
 		if errors.Is(ctx.Err(), context.Canceled) {
@@ -310,51 +340,20 @@ func (p *Pool) lineOf(fn *lambent.Function) (*line, error) {
 	return l, nil
 }
 
-// runtimeOf finds what serves a function.
-func (p *Pool) runtimeOf(fn *lambent.Function) (hostinfo.Installed, error) {
-	if fn.PackageType == lambent.PackageImage {
-		return hostinfo.Installed{Family: lambent.FamilyImage, Version: imageDigest(fn.ImageRef), Image: fn.ImageRef}, nil
-	}
-	rt, exact, ok := hostinfo.Match(fn.Runtime, p.opts.Runtimes)
-	message := ""
-	switch {
-	case !ok:
-		message = fmt.Sprintf("The runtime %s of function %s is not installed on this machine; `lambent doctor` lists what was found", fn.Runtime, fn.Name)
-	case !exact && p.opts.Strict:
-		message = fmt.Sprintf("The runtime %s of function %s is not installed on this machine, and strict_runtimes forbids %s in its place", fn.Runtime, fn.Name, rt)
-	default:
-		return rt, nil
-	}
-	return rt, &lambent.Error{Op: "find a runtime for", Resource: string(fn.Name), Kind: lambent.KindInvalid, Message: message}
-}
-
-// imageDigest is the digest that an image is named by, in hexadecimal: images of
-// the same digest are the same, wherever they are.
-func imageDigest(ref string) string {
-	_, digest, _ := strings.Cut(ref, "@sha256:")
-	return digest
-}
-
-// supplyOf finds or makes the supply of a configuration.
-//
-// +checklocks:p.mu
-func (p *Pool) supplyOf(rt hostinfo.Installed, ephemeralMB int) *supply {
-	config := placement.Configuration{Family: rt.Family, Version: rt.Version, EphemeralMB: ephemeralMB}
-	s := p.supplies[config]
-	if s == nil {
-		p.forgetImages()
-		s = &supply{config: config, runtime: rt}
-		p.supplies[config] = s
-	}
-	return s
-}
-
 // decide asks placement what to do for one more caller of a line, with so many
 // others queued.
 //
 // +checklocks:p.mu
 func (p *Pool) decide(l *line, queued int, now time.Time) placement.Plan {
-	return placement.Decide(p.snapshot(l, queued), placement.Request{Key: l.key, Configuration: l.supply.config, Starting: l.starting, Waiting: len(l.waiters)}, now)
+	return p.plan(l, queued, now, placement.Request{})
+}
+
+// plan is decide for a request that asks for more than decide does.
+//
+// +checklocks:p.mu
+func (p *Pool) plan(l *line, queued int, now time.Time, r placement.Request) placement.Plan {
+	r.Key, r.Configuration, r.Starting, r.Waiting = l.key, l.supply.config, l.starting, len(l.waiters)
+	return placement.Decide(p.snapshot(l, queued), r, now)
 }
 
 // snapshot is what placement decides from.
@@ -384,35 +383,6 @@ func TooLarge(askedMB, instanceMB int) string {
 	return fmt.Sprintf("MemorySize %d MB is more than an instance of this server has: %d MB (setting instance.memory)", askedMB, instanceMB)
 }
 
-// forgetImages forgets the supplies of images that nothing is of any more, once
-// there are twice as many supplies as the last time: each image that functions
-// are of in turn has one, and every decision goes through them all.
-//
-// +checklocks:p.mu
-func (p *Pool) forgetImages() {
-	if len(p.supplies) < max(p.manySupplies, fewSupplies) {
-		return
-	}
-	used := map[*supply]bool{}
-	for _, l := range p.lines {
-		used[l.supply] = true
-	}
-	for _, pl := range p.places {
-		used[pl.supply] = true
-	}
-	for config, s := range p.supplies {
-		if config.Family == lambent.FamilyImage && !used[s] && s.booting == 0 && len(s.claims) == 0 {
-			delete(p.supplies, config)
-			delete(p.times, config)
-			delete(p.warm, config)
-		}
-	}
-	p.manySupplies = 2 * len(p.supplies)
-}
-
-// fewSupplies are not worth looking through.
-const fewSupplies = 32
-
 // timesOf finds or makes what starts of a configuration took.
 //
 // +checklocks:p.mu
@@ -439,6 +409,7 @@ func (l *Lease) Release() {
 	p := l.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.letOut(l.charge)
 	p.leaseEnded(l.w.line, time.Since(l.began))
 	if l.w.gone {
 		return
@@ -456,7 +427,8 @@ func (l *Lease) Release() {
 		p.serveQueued()
 		return
 	}
-	if l.w.line.retired && len(l.w.line.waiters) == 0 || l.w.place.closed || l.w.place.abandoned || p.draining {
+	if d := l.w.line.dedication; d != nil && d.dispensable(l.w, time.Now()) ||
+		l.w.line.retired && len(l.w.line.waiters) == 0 || l.w.place.closed || l.w.place.abandoned || p.draining {
 		p.discard(l.w)
 		return
 	}
@@ -471,6 +443,7 @@ func (l *Lease) Discard() {
 	p := l.pool
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.letOut(l.charge)
 	p.leaseEnded(l.w.line, time.Since(l.began))
 	p.discard(l.w)
 }
@@ -496,9 +469,12 @@ func (p *Pool) leaseEnded(l *line, held time.Duration) {
 // +checklocks:p.mu
 func (p *Pool) offer(w *worker, kind lambent.StartKind, reason string, loaded host.Loaded) {
 	l := w.line
+	if waiting := p.beside(l); waiting != nil {
+		l, kind, reason = waiting, lambent.StartDedicated, "a container of the version's provisioned concurrency became free while the call waited"
+	}
 	if len(l.waiters) > 0 {
 		now := time.Now()
-		p.leaseBegan(l, now)
+		p.leaseBegan(w.line, now)
 		p.grant(l, grant{lease: &Lease{Container: w.container, Kind: kind, Reason: reason, Loaded: loaded, pool: p, w: w, began: now}})
 		return
 	}
@@ -535,7 +511,7 @@ func (p *Pool) removeWaiter(l *line, wt *waiter) bool {
 //
 // +checklocks:p.mu
 func (p *Pool) forgetLine(l *line) {
-	if l.workers == 0 && l.starting == 0 && len(l.waiters) == 0 && l.stands == 0 && p.lines[l.key] == l {
+	if l.dedication == nil && l.workers == 0 && l.starting == 0 && len(l.waiters) == 0 && l.stands == 0 && p.lines[l.key] == l {
 		delete(p.lines, l.key)
 	}
 }
@@ -559,6 +535,9 @@ func (p *Pool) forget(w *worker) {
 	p.containers.Remove(w.container.ID())
 	delete(p.workers, w.container.ID())
 	w.line.workers--
+	if w.line.dedication != nil {
+		p.poke() // another is to be started
+	}
 	p.forgetLine(w.line)
 }
 

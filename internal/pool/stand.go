@@ -31,7 +31,7 @@ func (p *Pool) standIn(asked *lambent.Function, standIns []*lambent.Function) *l
 		return asked
 	}
 	by := p.warmOf(asked, standIns)
-	if by == nil {
+	if by == nil || p.hasDedicated(asked) {
 		return asked
 	}
 	if l := p.lines[asked.Key()]; l == nil || l.workers == 0 || l.stands > 0 {
@@ -46,6 +46,17 @@ func (p *Pool) standIn(asked *lambent.Function, standIns []*lambent.Function) *l
 // +checklocks:p.mu
 func (p *Pool) hasIdle(fn *lambent.Function) bool {
 	_, idle := p.containers.Count(fn.Key())
+	return idle > 0
+}
+
+// hasDedicated tells of an idle container of what is provisioned, which needs no
+// stand-in.
+//
+// +checklocks:p.mu
+func (p *Pool) hasDedicated(fn *lambent.Function) bool {
+	key := fn.Key()
+	key.Dedicated = true
+	_, idle := p.containers.Count(key)
 	return idle > 0
 }
 

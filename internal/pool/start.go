@@ -180,7 +180,7 @@ func (p *Pool) bootPending() {
 //
 // +checklocks:p.mu
 func (p *Pool) dropUnneeded(c *claim) bool {
-	if c.line.starting <= len(c.line.waiters)+c.line.standing {
+	if c.line.starting <= c.line.needs() {
 		return false
 	}
 	p.change(c.line, func() { c.line.starting-- })
@@ -280,8 +280,11 @@ const maxTries = 3
 // Where the platform failed, not the function, another instance is tried.
 func (p *Pool) bringUp(st *start, pl *place, c *host.Container) {
 	limit := p.opts.InitTimeout
+	if st.line.key.Dedicated {
+		limit = max(limit, provisionedInit, st.line.fn.Timeout())
+	}
 	for try := 1; ; try++ {
-		loaded, err := p.load(st.line.fn, c, limit)
+		loaded, err := p.load(st.line, c, limit)
 		if err == nil {
 			p.started(st, pl, c, loaded, try == 1)
 			return
@@ -381,11 +384,15 @@ func (e *StartError) Error() string {
 func (e *StartError) Unwrap() error { return e.Err }
 
 // load assigns the instance to the function's account and loads the code.
-func (p *Pool) load(fn *lambent.Function, c *host.Container, limit time.Duration) (host.Loaded, error) {
-	if err := c.Instance().Assign(fn.Account); err != nil {
+func (p *Pool) load(l *line, c *host.Container, limit time.Duration) (host.Loaded, error) {
+	if err := c.Instance().Assign(l.fn.Account); err != nil {
 		return host.Loaded{}, err
 	}
-	return c.Load(p.ctx, fn, limit)
+	as := host.OnDemand
+	if l.key.Dedicated {
+		as = host.Provisioned
+	}
+	return c.Load(p.ctx, l.fn, limit, as)
 }
 
 // isFunctionsFault tells the function's own failures, which another instance
@@ -423,6 +430,10 @@ func (p *Pool) started(st *start, pl *place, c *host.Container, loaded host.Load
 	p.containers.Add(l.key, pl.inst.ID(), c.ID())
 	l.workers++
 	p.change(l, func() { l.starting-- })
+	if d := l.dedication; d != nil {
+		w.renewAt = renewal(time.Now(), w.until, l.fn.Timeout())
+		d.failures, d.failure = 0, ""
+	}
 	p.watch(w)
 	if pl.closed || (l.retired || pl.abandoned || p.draining) && len(l.waiters) == 0 {
 		st.ended(errUnwanted)
@@ -462,10 +473,16 @@ func (p *Pool) startFailed(st *start, err error) {
 	defer p.mu.Unlock()
 	defer st.ended(err)
 	if err == errUnneeded {
+		if l.dedication != nil {
+			p.poke()
+		}
 		p.serveQueued()
 		return
 	}
 	p.change(l, func() { l.starting-- })
+	if l.dedication != nil {
+		p.dedicatedFailed(l.dedication, err)
+	}
 	if l.unserved() > 0 {
 		p.grant(l, grant{err: err})
 	}

@@ -24,6 +24,9 @@ func filledAlone(t *testing.T) *lambent.Function {
 	v := reflect.ValueOf(fn).Elem()
 	for i := range v.NumField() {
 		name := v.Type().Field(i).Name
+		if name == "Tenant" {
+			continue // of a call, never of a record
+		}
 		switch p := v.Field(i).Addr().Interface().(type) {
 		case **lambent.Function: // filled's
 		case *[]string:

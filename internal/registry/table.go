@@ -155,6 +155,16 @@ func (t *Table[T]) List(account lambent.AccountID, parent string, after ObjectKe
 	return found, false
 }
 
+// Each calls visit with every object there is, in the order of keys. visit must
+// not block, nor use the table.
+func (t *Table[T]) Each(visit func(Object[T])) {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	for _, o := range t.sorted {
+		visit(Object[T]{o.key, o.value})
+	}
+}
+
 // find tells where in sorted a key is, or would be.
 //
 // +checklocksread:t.mu
