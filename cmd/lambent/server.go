@@ -163,7 +163,10 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	}
 	workers = pool.New(pool.Options{Host: machine, Runtimes: runtimes, Strict: cfg.StrictRuntimes, Targets: cfg.Pool, MaxInstances: limit, MaxQueue: maxQueue,
 		InstanceMB: cfg.InstanceMemoryMB, Spares: cfg.InstanceSpares, IdleTimeout: cfg.IdleTimeout, IdleMost: idleMost(cfg), Turn: turn, ProbeEvery: probeEvery, ProbeTimeout: probeTimeout, InitTimeout: cfg.InitTimeout, BootTimeout: bootTimeout,
-		MaxBoots: 2 * runtime.NumCPU(), Log: log})
+		MaxBoots: 2 * runtime.NumCPU(), Log: log,
+		Concurrency: func(account lambent.AccountID, function lambent.FunctionName) (*int, int) {
+			return functions.Concurrency(account, string(function), cfg.LimitConcurrency)
+		}})
 	close(placing)
 	poolCtx, stopPool := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
@@ -183,6 +186,9 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	})
 
 	undo.push(background(ctx, func(ctx context.Context) error { return images.prune(ctx, functions) }))
+	kept := &provisioning{functions: functions, workers: workers}
+	kept.follow()
+
 	code, err := openCodeSources(cfg, functions, log)
 	if err != nil {
 		return err
@@ -192,6 +198,8 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 		Recorder: obs.Recorder{Metrics: metrics, Executions: executions}})
 	door, err := api.New(api.Options{Authenticate: authenticate(cfg, who), Functions: functions, Objects: &functions.Objects, Policies: functions, Invoker: calls, Hosts: cfg.Names(), BodyBudget: bodyBudget(hostinfo.System{}), Region: cfg.Region, Architecture: config.Arch(), Log: log,
 		Layers:       functions,
+		Limits:       api.Limits{Concurrency: cfg.LimitConcurrency},
+		Provisioner:  kept,
 		FetchObject:  code.fetch,
 		PackFolder:   code.pack,
 		Streaming:    stream.Limits{Most: cfg.StreamBytes, Burst: cfg.StreamBurst, Rate: cfg.StreamRate},

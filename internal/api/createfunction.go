@@ -99,10 +99,7 @@ func (q *createFunctionRequest) acceptable(a *API, operation string) error {
 	case q.Runtime == nil || q.Handler == nil:
 		return invalid(operation, "Runtime and Handler are mandatory parameters for functions created with deployment packages.")
 	}
-	switch {
-	case q.TenancyConfig != nil:
-		return unsupportedField(operation, "TenancyConfig")
-	case q.PublishTo != nil:
+	if q.PublishTo != nil {
 		return unsupportedField(operation, "PublishTo")
 	}
 	if err := q.settings.acceptable(operation); err != nil {
@@ -195,6 +192,9 @@ func (a *API) spec(ref lambent.FunctionRef, q *createFunctionRequest) *lambent.F
 		Architectures: []string{a.architecture},
 		TracingMode:   "PassThrough",
 		LoggingFormat: "Text",
+	}
+	if c := q.TenancyConfig; c != nil {
+		set(&f.TenantIsolation, c.TenantIsolationMode)
 	}
 	q.settings.apply(f)
 	if len(q.Tags) > 0 {

@@ -45,6 +45,7 @@ type functionConfiguration struct {
 	SnapStart                  snapStart
 	RuntimeVersionConfig       *runtimeVersionConfig `json:",omitempty"`
 	LoggingConfig              loggingConfig
+	TenancyConfig              *tenancyConfig `json:",omitempty"`
 }
 
 type (
@@ -55,6 +56,7 @@ type (
 		CodeSize int64
 	}
 	ephemeralStorage     struct{ Size int }
+	tenancyConfig        struct{ TenantIsolationMode string }
 	snapStart            struct{ ApplyOn, OptimizationStatus string }
 	runtimeVersionConfig struct{ RuntimeVersionArn string }
 	loggingConfig        struct {
@@ -100,6 +102,9 @@ func (a *API) configuration(f *lambent.Function, qualifier string) functionConfi
 	out.ImageConfigResponse = imageConfigOf(f)
 	if f.Environment != nil {
 		out.Environment = &environment{Variables: f.Environment}
+	}
+	if f.TenantIsolation != "" {
+		out.TenancyConfig = &tenancyConfig{f.TenantIsolation}
 	}
 	for _, l := range f.Layers {
 		out.Layers = append(out.Layers, layer{Arn: l.ARN, CodeSize: l.Size})

@@ -98,8 +98,6 @@ func remarks() map[string]string {
 		"Invoke":         "types RequestResponse and DryRun",
 		"PublishVersion": "no PublishTo",
 
-		"PutFunctionConcurrency":          "remembered, and counted against what others may reserve; calls are not held to it yet",
-		"PutProvisionedConcurrencyConfig": "remembered; nothing is kept ready yet, so that it stays IN_PROGRESS",
 		"PutFunctionEventInvokeConfig":    later + ": there are no asynchronous calls",
 		"UpdateFunctionEventInvokeConfig": later + ": there are no asynchronous calls",
 		"CreateFunctionUrlConfig":         later + ": nothing answers at a URL",

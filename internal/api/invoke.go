@@ -85,6 +85,7 @@ func (a *API) invocation(c *call, operation string, types []rule) (*lambent.Invo
 		ReceivedAt:    c.received,
 		ClientContext: clientContext,
 		TraceID:       traceID(h.Get(headerTraceID), c.received),
+		TenantID:      h.Get("X-Amz-Tenant-Id"),
 		WantLogTail:   h.Get("X-Amz-Log-Type") == "Tail",
 		Exact:         h.Get(headerExact) == "true",
 	}, nil
@@ -115,10 +116,8 @@ func (a *API) checkInvoke(operation, name string, qualifier *string, h http.Head
 	if err := v.err(); err != nil {
 		return err
 	}
-	for field, header := range map[string]string{"DurableExecutionName": "X-Amz-Durable-Execution-Name", "TenantId": "X-Amz-Tenant-Id"} {
-		if h.Get(header) != "" {
-			return unsupportedField(operation, field)
-		}
+	if h.Get("X-Amz-Durable-Execution-Name") != "" {
+		return unsupportedField(operation, "DurableExecutionName")
 	}
 	return nil
 }

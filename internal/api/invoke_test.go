@@ -148,7 +148,6 @@ func TestInvokeRefuses(t *testing.T) {
 		{"context no base64", invokePath, `{}`, []string{"X-Amz-Client-Context", "{}"}, 400, "InvalidRequestContentException", "Client context must be a valid Base64-encoded JSON object."},
 		{"context no object", invokePath, `{}`, []string{"X-Amz-Client-Context", "MQ=="}, 400, "InvalidRequestContentException", "Client context must be a valid Base64-encoded JSON object."},
 		{"context too long", invokePath, `{}`, []string{"X-Amz-Client-Context", strings.Repeat("A", 3584)}, 400, "InvalidRequestContentException", "Client context must be at most 3583 bytes of Base64."},
-		{"tenant", invokePath, `{}`, []string{"X-Amz-Tenant-Id", "t"}, 400, "InvalidParameterValueException", "lambent does not support TenantId yet: leave it out, or empty."},
 		{"empty name", functionsPath + "//invocations", `{}`, nil, 400, "ValidationException",
 			"2 validation errors detected: Value '' at 'functionName' failed to satisfy constraint: Member must have length greater than or equal to 1; Value '' at 'functionName' failed to satisfy constraint: Member must satisfy regular expression pattern: " + namespacedFunctionNamePattern},
 		{"too large", invokePath, `"` + strings.Repeat("x", maxInvokeBody-1) + `"`, nil, 413, "RequestTooLargeException",

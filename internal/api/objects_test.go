@@ -163,6 +163,88 @@ func TestProvisionedConcurrencyIsForPublishedVersionsOnly(t *testing.T) {
 	}.run(t, realDoor(t))
 }
 
+// fakeProvisioner has containers for whatever is asked for, as many as it says.
+type fakeProvisioner struct {
+	allocated, available int
+	failure              string
+}
+
+func (f *fakeProvisioner) Provisioned(lambent.AccountID, lambent.FunctionName, string) (allocated, available int, failure string) {
+	return f.allocated, f.available, f.failure
+}
+
+func TestProvisionedConcurrencyOfVersionsAndAliases(t *testing.T) {
+	have := &fakeProvisioner{}
+	d := realDoor(t, func(o *Options) { o.Provisioner = have })
+	const path, of = "/2019-09-30/functions/f/provisioned-concurrency", `{"ProvisionedConcurrentExecutions":%d}`
+	const state = `{"RequestedProvisionedConcurrentExecutions":%d,"AvailableProvisionedConcurrentExecutions":%d,"AllocatedProvisionedConcurrentExecutions":%d,"Status":"%s",%s"LastModified":"2026-11-21T03:00:00+0000"`
+	const none = "error ProvisionedConcurrencyConfigNotFoundException No Provisioned Concurrency Config found for this function"
+	script{
+		{`POST /2015-03-31/functions/f/versions {}`, "201", `"Version":"1"`},
+		{`POST /2015-03-31/functions/f/aliases {"Name":"live","FunctionVersion":"1"}`, "201", ""},
+		{"GET " + path + "?Qualifier=live", "404", none},
+		{"DELETE " + path + "?Qualifier=live", "204", ""},
+		{"PUT " + path + "?Qualifier=live " + fmt.Sprintf(of, 901), "400", "error InvalidParameterValueException Specified ConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [100]."},
+		{"PUT " + path + "?Qualifier=live " + fmt.Sprintf(of, 1001), "400", "error InvalidParameterValueException Specified ConcurrentExecutions for function is greater than account's unreserved concurrency [1000]."},
+		{"PUT " + path + "?Qualifier=live " + fmt.Sprintf(of, 2), "202", fmt.Sprintf(state, 2, 0, 0, "IN_PROGRESS", "")},
+		{"PUT " + path + "?Qualifier=1 " + fmt.Sprintf(of, 2), "409", "error ResourceConflictException Version is pointed by a Provisioned Concurrency alias"},
+		{"GET /2016-08-19/account-settings", "200", `"UnreservedConcurrentExecutions":998`},
+		{`PUT /2017-10-31/functions/f/concurrency {"ReservedConcurrentExecutions":1}`, "400", ""},
+		{`PUT /2017-10-31/functions/f/concurrency {"ReservedConcurrentExecutions":3}`, "200", ""},
+		{"GET /2016-08-19/account-settings", "200", `"UnreservedConcurrentExecutions":997`},
+		{"PUT " + path + "?Qualifier=live " + fmt.Sprintf(of, 4), "400", "error InvalidParameterValueException Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function"},
+	}.run(t, d)
+	for _, tc := range []struct {
+		have fakeProvisioner
+		want string
+	}{
+		{fakeProvisioner{1, 1, ""}, fmt.Sprintf(state, 2, 1, 1, "IN_PROGRESS", "")},
+		{fakeProvisioner{2, 1, ""}, fmt.Sprintf(state, 2, 1, 2, "READY", "")},
+		{fakeProvisioner{0, 0, "no handler"}, fmt.Sprintf(state, 2, 0, 0, "FAILED", `"StatusReason":"no handler",`)},
+	} {
+		*have = tc.have
+		script{{"GET " + path + "?Qualifier=live", "200", tc.want}}.run(t, d)
+	}
+	*have = fakeProvisioner{}
+	script{
+		{"GET " + path + "?List=ALL", "200", `{"ProvisionedConcurrencyConfigs":[{"FunctionArn":"` + arnOfF + `:live",`},
+		{"DELETE " + path + "?Qualifier=live", "204", ""},
+		{"PUT " + path + "?Qualifier=1 " + fmt.Sprintf(of, 2), "202", ""},
+		{"PUT " + path + "?Qualifier=live " + fmt.Sprintf(of, 1), "409", "error ResourceConflictException Alias can't be used for Provisioned Concurrency configuration on an already Provisioned version"},
+		{"DELETE " + path + "?Qualifier=1", "204", ""},
+		{`POST /2015-03-31/functions/f/aliases {"Name":"other","FunctionVersion":"1"}`, "201", ""},
+		{"PUT " + path + "?Qualifier=other " + fmt.Sprintf(of, 2), "202", ""},
+		{"PUT " + path + "?Qualifier=live " + fmt.Sprintf(of, 1), "409", "error ResourceConflictException Alias can't be used for Provisioned Concurrency configuration on an already Provisioned version"},
+		{"DELETE /2015-03-31/functions/f/aliases/other", "204", ""},
+		{`PUT /2015-03-31/functions/f/configuration {"Description":"second"}`, "200", ""},
+	}.run(t, d)
+	d.settle(t, "f")
+	script{
+		{`POST /2015-03-31/functions/f/versions {}`, "201", `"Version":"2"`},
+		{`PUT /2015-03-31/functions/f/aliases/live {"RoutingConfig":{"AdditionalVersionWeights":{"2":0.5}}}`, "200", ""},
+		{"PUT " + path + "?Qualifier=live " + fmt.Sprintf(of, 1), "400", "error InvalidParameterValueException Alias with weights can not be used with Provisioned Concurrency"},
+		{"DELETE /2015-03-31/functions/f/aliases/live", "204", ""},
+		{"DELETE /2015-03-31/functions/f?Qualifier=1", "204", ""},
+		{"GET /2016-08-19/account-settings", "200", `"UnreservedConcurrentExecutions":997`},
+		{"GET " + path + "?List=ALL", "200", `{"ProvisionedConcurrencyConfigs":[]}`},
+	}.run(t, d)
+}
+
+func TestTenancyIsShownAndExcludesWhatAWSExcludes(t *testing.T) {
+	d := realDoor(t)
+	d.make(t, "tenants", "TenancyConfig", map[string]any{"TenantIsolationMode": "PER_TENANT"})
+	script{
+		{"GET /2015-03-31/functions/tenants/configuration", "200", `"TenancyConfig":{"TenantIsolationMode":"PER_TENANT"}`},
+		{`POST /2015-03-31/functions/tenants/versions {}`, "201", `"TenancyConfig":{"TenantIsolationMode":"PER_TENANT"}`},
+		{`PUT /2019-09-30/functions/tenants/provisioned-concurrency?Qualifier=1 {"ProvisionedConcurrentExecutions":1}`, "400", "error InvalidParameterValueException Provisioned concurrency is not supported for functions with tenant isolation."},
+		{`POST /2021-10-31/functions/tenants/url {"AuthType":"NONE"}`, "400", "error InvalidParameterValueException Function URLs are not supported for functions with tenant isolation."},
+	}.run(t, d)
+	got := d.do(t, "POST", "/2015-03-31/functions/tenants/invocations", "{}", "X-Amz-Tenant-Id", "blue")
+	if got.status != http.StatusOK || d.invoker.last.TenantID != "blue" {
+		t.Errorf("%d %s, %+v", got.status, got.raw, d.invoker.last)
+	}
+}
+
 func TestEventInvokeConfigIsPutUpdatedAndDeleted(t *testing.T) {
 	d := realDoor(t)
 	d.make(t, "g")

@@ -40,7 +40,7 @@ func (a *API) provisionedState(key registry.ObjectKey, p *registry.Provisioned) 
 	case allocated >= p.Requested:
 		out.Status = "READY"
 	case failure != "":
-		out.Status, out.StatusReason = "FAILED", "FUNCTION_ERROR_INIT_FAILURE: "+failure
+		out.Status, out.StatusReason = "FAILED", failure
 	}
 	return out
 }
@@ -74,9 +74,15 @@ func (a *API) putProvisionedConcurrencyConfig(c *call) error {
 	if err != nil {
 		return err
 	}
+	if f.TenantIsolation != "" {
+		return invalid(operation, "Provisioned concurrency is not supported for functions with tenant isolation.")
+	}
 	a.reserving.Lock()
 	defer a.reserving.Unlock()
 	key := qualifiedKey(ref)
+	if alias := a.objects.Aliases.Get(key); alias != nil && alias.Additional != "" {
+		return invalid(operation, "Alias with weights can not be used with Provisioned Concurrency")
+	}
 	if err := a.checkProvisioned(operation, key, f, q.ProvisionedConcurrentExecutions); err != nil {
 		return err
 	}
@@ -107,7 +113,7 @@ func (a *API) checkProvisioned(operation string, key registry.ObjectKey, f *lamb
 		case err != nil || same.Version != f.Version:
 		case key.Name == string(f.Version):
 			conflict = "Version is pointed by a Provisioned Concurrency alias"
-		case o.Key.Name == string(f.Version):
+		default: // by the version itself, or by another alias
 			conflict = "Alias can't be used for Provisioned Concurrency configuration on an already Provisioned version"
 		}
 	}

@@ -19,7 +19,6 @@ func TestSettingsLambentLacksAreRefusedByName(t *testing.T) {
 		{"CapacityProviderConfig", m{"LambdaManagedInstancesCapacityProviderConfig": m{"CapacityProviderArn": "arn:aws:lambda:us-east-1:123456789012:capacity-provider:c",
 			"PerExecutionEnvironmentMaxConcurrency": 2, "ExecutionEnvironmentMemoryGiBPerVCpu": 2.5}}},
 		{"DurableConfig", m{"RetentionPeriodInDays": 1, "ExecutionTimeout": 1}},
-		{"TenancyConfig", m{"TenantIsolationMode": "PER_TENANT"}},
 		{"PublishTo", "LATEST_PUBLISHED"},
 	}
 	for _, tt := range tests {

@@ -63,6 +63,9 @@ func (a *API) createFunctionURLConfig(c *call) error {
 	if err != nil {
 		return err
 	}
+	if f, err := a.functions.Function(key.Account, lambent.FunctionName(key.Parent), key.Name); err == nil && f.TenantIsolation != "" {
+		return invalid(operation, "Function URLs are not supported for functions with tenant isolation.")
+	}
 	now := a.now()
 	u := &registry.FunctionURL{ID: newURLID(), AuthType: *q.AuthType, InvokeMode: buffered, Cors: q.Cors, Created: now, LastModified: now}
 	set(&u.InvokeMode, q.InvokeMode)

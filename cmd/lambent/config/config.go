@@ -58,6 +58,7 @@ type Config struct {
 	StreamBytes      int64 // of a streamed answer in all
 	StreamBurst      int64 // bytes of it that go out as fast as they are read
 	StreamRate       int64 // bytes a second after those; 0: no slower
+	LimitConcurrency int   // simultaneous executions of each account
 	StrictRuntimes   bool
 	LogBytes         int64         // kept of each function's log
 	KeepExecutions   int           // records of executions, all accounts together
@@ -118,7 +119,7 @@ func Default(p Place) Config {
 		IdleTimeout: 10 * time.Minute, InitTimeout: 10 * time.Second, DrainTimeout: 10 * time.Second,
 		Region: "us-east-1", S3Region: "us-east-1", S3PathStyle: true, S3Buckets: []string{"*"},
 		Pool:             map[lambent.Family]int{lambent.FamilyNode: 2, lambent.FamilyPython: 2, lambent.FamilyProvided: 1},
-		InstanceMemoryMB: 2048, InstanceCPUs: 2, InstanceSpares: 1,
+		InstanceMemoryMB: 2048, InstanceCPUs: 2, InstanceSpares: 1, LimitConcurrency: 1000,
 		StreamBytes: aws.Most, StreamBurst: aws.Burst, StreamRate: aws.Rate,
 		LogBytes: 10 << 20, KeepExecutions: 100_000, RoleCredentials: 12 * time.Hour, CgroupMode: CgroupAuto, LogLevel: slog.LevelInfo, LogFormat: LogText,
 		Roles: Roles(),
@@ -180,6 +181,7 @@ func (c Config) Validate() error {
 	check(c.StreamBytes >= 1 && c.StreamBytes <= 1<<40, "streaming.bytes", "%d is not between 1 and 1099511627776", c.StreamBytes)
 	check(c.StreamBurst >= 0 && c.StreamBurst <= 1<<40, "streaming.burst", "%d is not between 0 and 1099511627776", c.StreamBurst)
 	check(c.StreamRate == 0 || c.StreamRate >= 1<<10 && c.StreamRate <= 1<<40, "streaming.rate", "%d is neither 0 (as fast as it is read) nor between 1024 and 1099511627776", c.StreamRate)
+	check(c.LimitConcurrency >= 1 && c.LimitConcurrency <= 1_000_000, "limits.concurrency", "%d is not between 1 and 1000000", c.LimitConcurrency)
 	check(c.LogBytes >= 64<<10 && c.LogBytes <= 1<<40, "logs.bytes_per_function", "%d is not between 65536 and 1099511627776", c.LogBytes)
 	check(c.KeepExecutions >= 1000 && c.KeepExecutions <= 2_000_000, "executions.keep", "%d is not between 1000 and 2000000", c.KeepExecutions)
 	oneOf("cgroup", c.CgroupMode, CgroupAuto, CgroupV1, CgroupV2, CgroupNone)

@@ -151,6 +151,7 @@ func TestValidateNamesEveryBoundThatIsBroken(t *testing.T) {
 		{set(func(c *Config) { c.Pool[lambent.FamilyPython] = -1 }), "pool.python: -1 is not between 0 and 1000"},
 		{set(func(c *Config) { c.InstanceMemoryMB = 64 }), "instance.memory: 64 MiB is not between 128 and 1048576"},
 		{set(func(c *Config) { c.InstanceCPUs = 0 }), "instance.cpus: 0 is not between 0.1 and 1024"},
+		{set(func(c *Config) { c.LimitConcurrency = 0 }), "limits.concurrency: 0 is not between 1 and"},
 		{set(func(c *Config) { c.LimitInstances = -1 }), "limits.instances: -1 is not between 0"},
 		{set(func(c *Config) { c.StreamBytes = 0 }), "streaming.bytes: 0 is not between 1 and 1099511627776"},
 		{set(func(c *Config) { c.StreamBurst = -1 }), "streaming.burst: -1 is not between 0 and 1099511627776"},
@@ -220,8 +221,8 @@ func TestPoolsThatCouldNeverBeFullAreRefused(t *testing.T) {
 		{nil, 5, true},
 		{nil, 4, false},
 		{nil, 0, true}, // nobody knows
-		{map[string]string{"limits-instances": "4"}, 0, false},
-		{map[string]string{"limits-instances": "5"}, 4, true},
+		{map[string]string{"limits.concurrency": "77", "limits-instances": "4"}, 0, false},
+		{map[string]string{"limits.concurrency": "77", "limits-instances": "5"}, 4, true},
 		{map[string]string{"pool-nodejs": "1000"}, 200, false},
 	} {
 		place := root
@@ -285,7 +286,7 @@ func TestEveryKeyCanComeFromTheEnvironmentAndTheCommandLine(t *testing.T) {
 		"s3.endpoint": "http://127.0.0.1:9000", "s3.region": "eu-west-1", "s3.path_style": "false", "s3.credentials": "/c", "s3.buckets": "a,123456789012/b*", "hot_reload": "/a,/b",
 		"images.registries": "docker.io,registry.lan:5000", "images.layouts": "/i,/j", "images.credentials": "/d/config.json",
 		"pool.nodejs": "3", "pool.python": "4", "pool.provided": "5",
-		"instance.memory": "512", "instance.cpus": "1.5", "instance.spares": "2", "limits.instances": "6", "strict_runtimes": "true",
+		"instance.memory": "512", "instance.cpus": "1.5", "instance.spares": "2", "limits.concurrency": "77", "limits.instances": "6", "strict_runtimes": "true",
 		"streaming.bytes": "1000", "streaming.burst": "10", "streaming.rate": "2000",
 		"logs.bytes_per_function": "100000", "executions.keep": "5000", "cgroup": "none", "log_level": "error", "log_format": "json", "roles": "source,host,pool,front",
 	}

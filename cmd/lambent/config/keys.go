@@ -94,6 +94,8 @@ func Keys() []Key {
 			func(c *Config) int { return c.InstanceSpares }, func(c *Config, n int) { c.InstanceSpares = n }),
 		number("limits.instances", "COUNT", "Never more instances than this on the machine. 0: as many as its memory holds.",
 			func(c *Config) int { return c.LimitInstances }, func(c *Config, n int) { c.LimitInstances = n }),
+		number("limits.concurrency", "COUNT", "Simultaneous executions of each account, of which a tenth, 100 at most, cannot be reserved.",
+			func(c *Config) int { return c.LimitConcurrency }, func(c *Config, n int) { c.LimitConcurrency = n }),
 		number("streaming.bytes", "BYTES", "How long an answer may be that a function streams; one that is longer ends with an error. AWS: 200 MiB.",
 			func(c *Config) int { return int(c.StreamBytes) }, func(c *Config, n int) { c.StreamBytes = int64(n) }),
 		number("streaming.burst", "BYTES", "How much of a streamed answer goes out as fast as it is read. AWS: 6 MiB.",
