@@ -3,8 +3,9 @@
 // for deployment packages that functions and layers are made of.
 //
 // What it is asked for is named by callers of the Lambda API, so a bucket or a
-// key is escaped into its one place in the URL, no redirect is followed, and what
-// comes is bounded in time; its reader bounds the size.
+// key is escaped into its one place in the URL, which no ".." leads out of, no
+// redirect is followed, and what comes is bounded in time; its reader bounds the
+// size.
 package s3
 
 import (
@@ -101,6 +102,10 @@ func (c *Client) Get(ctx context.Context, bucket, key, version string) (io.ReadC
 		return nil, 0, &lambent.Error{Op: "get object", Resource: resource, Kind: lambent.KindUnavailable, Err: err,
 			Message: "The S3 endpoint that this server is configured with cannot be asked. Try again."}
 	}
+	if c.opts.PathStyle && leavesBucket(key) {
+		return nil, 0, &lambent.Error{Op: "get object", Resource: resource, Kind: lambent.KindInvalid,
+			Message: "Error occurred while GetObject. S3 Error Code: InvalidURI. S3 Error Message: Couldn't parse the specified URI."}
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.opts.Timeout, errTooSlow)
 	resp, err := c.send(ctx, bucket, key, version)
 	if err != nil {
@@ -116,6 +121,26 @@ func (c *Client) Get(ctx context.Context, bucket, key, version string) (io.ReadC
 		return nil, 0, refused(resource, resp)
 	}
 	return &object{ReadCloser: resp.Body, cancel: cancel}, resp.ContentLength, nil
+}
+
+// leavesBucket reports whether a key's ".." would lead out of the bucket, were
+// they taken for what they are in a path: a proxy before the store may do that,
+// and who may have one bucket's objects would have another's. AWS refuses such
+// keys as well.
+func leavesBucket(key string) bool {
+	depth := 0
+	for part := range strings.SplitSeq(key, "/") {
+		switch part {
+		case "", ".":
+		case "..":
+			if depth--; depth < 0 {
+				return true
+			}
+		default:
+			depth++
+		}
+	}
+	return false
 }
 
 var errTooSlow = errors.New("the object did not come in time")

@@ -83,7 +83,7 @@ func (s *store) genuine(r *http.Request) bool {
 }
 
 func newStore(t testing.TB) (*store, string) {
-	s := &store{t: t, objects: map[string]string{"code/a b/ü+%.zip": "one", "code/k?v2": "two", "code/k": "three", "code/../x": "dots"}}
+	s := &store{t: t, objects: map[string]string{"code/a b/ü+%.zip": "one", "code/k?v2": "two", "code/k": "three", "code/a/../x": "dots"}}
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	return s, server.URL
@@ -106,7 +106,7 @@ func newClient(t testing.TB, o Options) *Client {
 func TestObjectsAreReadWithASignatureTheStoreTakes(t *testing.T) {
 	_, base := newStore(t)
 	c := newClient(t, Options{Endpoint: base, PathStyle: true})
-	for _, test := range [][3]string{{"a b/ü+%.zip", "", "one"}, {"k", "v2", "two"}, {"k", "", "three"}, {"../x", "", "dots"}} {
+	for _, test := range [][3]string{{"a b/ü+%.zip", "", "one"}, {"k", "v2", "two"}, {"k", "", "three"}, {"a/../x", "", "dots"}} {
 		r, size, err := c.Get(t.Context(), "code", test[0], test[1])
 		if err != nil {
 			t.Errorf("%q: %v", test, err)
@@ -115,6 +115,18 @@ func TestObjectsAreReadWithASignatureTheStoreTakes(t *testing.T) {
 		got, err := io.ReadAll(r)
 		if string(got) != test[2] || size != int64(len(got)) || errors.Join(err, r.Close()) != nil {
 			t.Errorf("%q: %q of %d bytes, %v", test, got, size, err)
+		}
+	}
+}
+
+// Callers may have the objects of some buckets only, which no key may evade
+// where the bucket is a part of the path.
+func TestSecurityNoKeyLeadsIntoAnotherBucket(t *testing.T) {
+	_, base := newStore(t)
+	c := newClient(t, Options{Endpoint: base, PathStyle: true})
+	for _, key := range []string{"..", "../code/k", "a/../../code/k", "./../code/k", "/../code/k", "a/b/../../../code/k"} {
+		if _, _, err := c.Get(t.Context(), "shared", key, ""); lambent.KindOf(err) != lambent.KindInvalid || !strings.Contains(err.Error(), "InvalidURI") {
+			t.Errorf("%q: %v", key, err)
 		}
 	}
 }
