@@ -118,8 +118,9 @@ func TestExecutionsAreRecordedForTheirAccountThroughAKill(t *testing.T) {
 	check(s)
 }
 
-// A call that found no room until its caller gave up is throttled, and recorded.
-func TestThrottledCallsAreRecordedAndCounted(t *testing.T) {
+// A call that found no room until its caller gave up is recorded as abandoned,
+// and nothing says that it was throttled: who leaves tells nothing of the machine.
+func TestCallsWhoseCallerLeftAreRecordedAndCounted(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, append(noPools, "--limits-instances", "1", "--instance-memory", "128")...)
 	c := s.Caller(t, fix.accounts.Next())
@@ -151,13 +152,13 @@ func TestThrottledCallsAreRecordedAndCounted(t *testing.T) {
 			return fmt.Errorf("%d executions", len(got))
 		}
 		e := got[0]
-		if e.Status != "throttled" || e.Error != "ConcurrentInvocationLimitExceeded" || e.StartKind != "" || e.ExecStartedAt != "" || e.Reason == "" || e.ContainerID != "" {
+		if e.Status != "abandoned" || e.Error != "" || e.StartKind != "" || e.ExecStartedAt != "" || e.Reason == "" || e.ContainerID != "" {
 			t.Errorf("its record is %+v", e)
 		}
 		return nil
 	})
 	m, err := s.Metrics()
-	if err != nil || m[`lambent_throttles_total{reason="ConcurrentInvocationLimitExceeded"}`] != 1 || m[`lambent_invocations_total{outcome="throttled"}`] != 1 || m["lambent_queue_length"] != 0 {
+	if err != nil || m[`lambent_throttles_total{reason="ConcurrentInvocationLimitExceeded"}`] != 0 || m[`lambent_invocations_total{outcome="abandoned"}`] != 1 || m["lambent_queue_length"] != 0 {
 		t.Errorf("%v: the metrics do not tell of it: %v", err, m)
 	}
 	if err := <-busy; err != nil {

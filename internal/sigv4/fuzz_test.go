@@ -23,7 +23,7 @@ func newReader(r io.Reader) *bufio.Reader { return bufio.NewReader(r) }
 func FuzzTheSDKsSignatures(f *testing.F) {
 	f.Add("POST", "2015-03-31/functions/f/invocations", "Qualifier=%24LATEST", "Content-Type", " a  b ", "body", true, false)
 	f.Add("GET", "2017-03-31/tags/arn%3Aaws%3Alambda%3Aus-east-1%3A1%3Afunction%3Af", "tagKeys=b&tagKeys=a&x=%20+y", "X-Amz-Meta", "ü", "", false, true)
-	f.Add("PUT", "%2F%25/ /ሴ", "a=%zz&=&&b=c=d", "Range", "\t", "x", true, true)
+	f.Add("PUT", "a%2F%25/ /ሴ", "a=%zz&=&&b=c=d", "Range", "\t", "x", true, true)
 	f.Fuzz(func(t *testing.T, method, path, query, name, value, body string, declared, presign bool) {
 		if strings.ContainsAny(path, "?#") || strings.ContainsAny(query, "#;") || strings.Contains(query, "X-Amz-") {
 			t.Skip("is no path or query, or drops parameters as it is parsed")
