@@ -115,7 +115,12 @@ func (cc *codeCache) fill(ctx context.Context, hash lambent.CodeHash, dir string
 		return true, nil
 	}
 	body, size, err := cc.fetch(ctx, hash)
-	if err != nil {
+	switch {
+	case lambent.KindOf(err) == lambent.KindNotFound:
+		// To whoever calls the function that is not "not found": the function is there.
+		return false, &lambent.Error{Op: "fetch code", Resource: string(hash), Kind: lambent.KindUnavailable, Err: err,
+			Message: "The code of this function, or of a layer it has, is missing on this server. Upload it again."}
+	case err != nil:
 		return false, fmt.Errorf("fetch code %s: %w", hash, err)
 	}
 	defer body.Close()
