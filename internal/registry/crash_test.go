@@ -128,11 +128,10 @@ func TestAcknowledgedFunctionsAndTheirCodeSurviveKill(t *testing.T) {
 		if keys := must(f.blobs.Keys(t.Context()))(t); len(keys) != len(named) {
 			t.Errorf("round %d: %d packages are stored for %d that are named", round, len(keys), len(named))
 		}
-		for _, fn := range first(f.ListFunctions(account, "", 10)) {
-			for changing(fn) {
+		for _, listed := range first(f.ListFunctions(account, "", 10)) {
+			for changing(must(f.Function(account, listed.Name, ""))(t)) { // what is sent may settle another
 				f.prepare <- nil
 				f.wait()
-				fn = must(f.Function(account, fn.Name, ""))(t)
 			}
 		}
 		if err := f.Close(); err != nil {
