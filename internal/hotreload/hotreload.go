@@ -152,11 +152,16 @@ func (r *Reloader) rootOf(folder string) (root, below string, ok bool) {
 	return "", "", false
 }
 
-// pack makes the package of a folder that is allowed. Its path was without links
-// once; one that was put into it since leads nowhere out of the root.
-func (r *Reloader) pack(folder string) (pkg []byte, err error) {
+// pack makes the package of a folder that is allowed.
+func (r *Reloader) pack(folder string) ([]byte, error) {
 	r.packing.Lock()
 	defer r.packing.Unlock()
+	return r.read(folder)
+}
+
+// read is pack without its turn. The folder's path was without links once; one
+// that was put into it since leads nowhere out of the root.
+func (r *Reloader) read(folder string) (pkg []byte, err error) {
 	rootPath, below, ok := r.rootOf(folder)
 	if !ok {
 		return nil, fmt.Errorf("%s is in no folder of hot_reload", folder)
