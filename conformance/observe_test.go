@@ -24,7 +24,7 @@ func expect(c *lab.Caller, name string, a *lab.Answer, memory int, status, failu
 	h := a.Header.Get
 	e := lab.Execution{RequestID: a.RequestID(), Account: c.Account, Function: name, Version: h("X-Lambent-Served-Version"),
 		ReceivedAt: h("X-Lambent-Received-At"), ExecStartedAt: h("X-Lambent-Exec-Started-At"), StartKind: h("X-Lambent-Start-Kind"), Reason: h("X-Lambent-Reason"),
-		InstanceID: h("X-Lambent-Instance-Id"), ContainerID: a.ContainerID(), MemoryMB: memory, Status: status, Error: failure}
+		InstanceID: h("X-Lambent-Instance-Id"), ContainerID: a.ContainerID(), MemoryMB: memory, Status: status, Error: failure, RequestedVersion: h("X-Lambent-Requested-Version")}
 	if e.StartKind == "warm_pool" {
 		e.Pool = "nodejs"
 	}

@@ -85,6 +85,8 @@ func TestNoCallWaitsForAnUpdate(t *testing.T) {
 	if updated.LastUpdateStatus != types.LastUpdateStatusInProgress {
 		t.Errorf("updated with %s", updated.LastUpdateStatus)
 	}
+	_, err := c.UpdateFunctionCode(t.Context(), &lambda.UpdateFunctionCodeInput{FunctionName: aws.String("smooth"), ZipFile: slow(3, 0)})
+	wantError[*types.ResourceConflictException](t, err, "ResourceConflictException", "The operation cannot be performed at this time. An update is in progress for resource: "+c.ARN("smooth"))
 	running := make(chan counted)
 	go func() {
 		got, _ := lab.Do[counted](t, c, "smooth", map[string]int{"wait": 4000})
@@ -107,8 +109,6 @@ func TestNoCallWaitsForAnUpdate(t *testing.T) {
 	if stood == 0 {
 		t.Error("no call was served while the new code came up")
 	}
-	_, err := c.UpdateFunctionCode(t.Context(), &lambda.UpdateFunctionCodeInput{FunctionName: aws.String("smooth"), ZipFile: slow(3, 0)})
-	wantError[*types.ResourceConflictException](t, err, "ResourceConflictException", "The operation cannot be performed at this time. An update is in progress for resource: "+c.ARN("smooth"))
 	c.AwaitActive(t, "smooth")
 	got, after := lab.Do[counted](t, c, "smooth", nil)
 	if got.Code != 2 || after.ContainerID() == first.ContainerID() {

@@ -465,13 +465,7 @@ func (i *Instance) Boot(ctx context.Context, rt hostinfo.Installed, ephemeralMB 
 		}
 		c.exit = exit
 		close(c.exited)
-		// A child of the runtime's may hold its connection open; what the runtime
-		// itself has said is on its way.
-		select {
-		case <-c.session.Done():
-		case <-time.After(exitGrace):
-			c.session.Close()
-		}
+		c.session.Exited()
 	})
 	if c.banner, err = c.session.Booted(ctx); err != nil {
 		return nil, fmt.Errorf("boot %s on instance %s: it did not come up: %w%s", rt, i.id, err, c.lastWords())

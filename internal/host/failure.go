@@ -48,8 +48,9 @@ type ExitError struct {
 func (e *ExitError) Unwrap() error { return &e.ExitError }
 
 // exitGrace is how long the end of a process is waited for once its connection
-// has ended: the two events come from different places.
-const exitGrace = 250 * time.Millisecond
+// has ended: the two events come from different places. On a machine with much
+// else to do they are up to half a second apart.
+const exitGrace = 2 * time.Second
 
 // failure makes of a session's error what happened to the runtime. The container
 // is of no use afterwards.

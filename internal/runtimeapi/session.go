@@ -408,6 +408,11 @@ func (s *Session) end(cause error) {
 	})
 }
 
+// Exited tells that the guest's process has ended: what it has said by now is
+// heard to the end, however late, and that is the end of the conversation. A
+// child that holds its connection is not waited for.
+func (s *Session) Exited() { s.conn.EndReading() }
+
 // read is the reader goroutine: it takes what the guest says, until the end.
 func (s *Session) read() {
 	for {

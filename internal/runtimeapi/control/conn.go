@@ -162,6 +162,18 @@ func (c *Conn) isHurried() bool {
 	return c.hurried
 }
 
+// EndReading has Read give what has arrived, and then io.EOF, whoever may still
+// hold the other end.
+func (c *Conn) EndReading() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fd >= 0 {
+		_ = unix.Shutdown(c.fd, unix.SHUT_RD) // fails where the other end has gone, which is an end, too
+		c.hungUp = true
+		notify(c.readable)
+	}
+}
+
 // Close closes the connection, and wakes whoever reads or writes. It may be
 // called more than once.
 func (c *Conn) Close() error {

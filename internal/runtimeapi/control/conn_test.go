@@ -208,3 +208,27 @@ func TestWriteToAGuestThatIsGoneFails(t *testing.T) {
 		t.Error("it succeeded")
 	}
 }
+
+// What has arrived is read, and then the end, though the other end stays open.
+func TestWhatArrivedIsReadBeforeTheEndWhoeverHoldsTheOtherEnd(t *testing.T) {
+	host, guest := pair(t, newPoller(t))
+	if _, err := guest.Write([]byte("last words")); err != nil {
+		t.Fatal(err)
+	}
+	host.EndReading()
+	got := make(chan string)
+	go func() {
+		all, err := io.ReadAll(host)
+		if err != nil {
+			t.Error(err)
+		}
+		got <- string(all)
+	}()
+	if words := wait(t, got); words != "last words" {
+		t.Errorf("%q is read", words)
+	}
+	if err := host.Close(); err != nil {
+		t.Error(err)
+	}
+	host.EndReading() // of one that is closed is harmless
+}
