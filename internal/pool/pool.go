@@ -154,7 +154,8 @@ type worker struct {
 	container *host.Container
 	line      *line
 	place     *place
-	gone      bool // being destroyed
+	since     time.Time // its code was loaded
+	gone      bool      // being destroyed
 	// until is when the credentials end that its function was given; zero: never.
 	until time.Time
 	// renewAt is when another is to be started in place of a dedicated one; zero:

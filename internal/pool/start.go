@@ -417,7 +417,7 @@ func wasKilled(err error) bool {
 
 func (p *Pool) started(st *start, pl *place, c *host.Container, loaded host.Loaded, asPlanned bool) {
 	l := st.line
-	w := &worker{container: c, line: l, place: pl, until: c.CredentialsEnd()}
+	w := &worker{container: c, line: l, place: pl, since: time.Now(), until: c.CredentialsEnd()}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !st.began.After(p.renewed[l.fn.Role]) { // its credentials may be older

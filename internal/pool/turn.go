@@ -35,11 +35,12 @@ func (p *Pool) queue() []*line {
 // than a turn: on a full machine a function that is called without pause would
 // keep its containers, and with them the machine, from everybody else for ever.
 // One instance at a time makes way, another when a further turn has not been
-// enough.
+// enough. It has had a turn itself by then: where all wait for long, as many do on
+// a machine that is asked for too much, it would else do nothing but start.
 //
 // +checklocks:p.mu
 func (p *Pool) makeWay(w *worker, now time.Time) (made bool) {
-	if p.queued == 0 || p.opts.Turn == 0 || len(w.line.waiters) == 0 || now.Before(p.nextTurn) {
+	if p.queued == 0 || p.opts.Turn == 0 || len(w.line.waiters) == 0 || now.Sub(w.since) < p.opts.Turn || now.Before(p.nextTurn) {
 		return false
 	}
 	p.nextTurn = now.Add(p.opts.Turn / 20) // looking costs a glance at every line
