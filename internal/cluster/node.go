@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,8 +38,7 @@ type Options struct {
 	Dir string
 	// Sync is SyncEach unless set.
 	Sync Sync
-	// MaxStoreBytes bounds what is stored; 0 is three quarters of what the disk
-	// has free when the node opens.
+	// MaxStoreBytes bounds what is stored; 0 is what the disk has room for.
 	MaxStoreBytes int64
 	// MarkerTTL is how long a deleted key is remembered as deleted, for watchers
 	// that were away; 0 is an hour, and less than a second is a second.
@@ -56,6 +56,11 @@ const maxPayload = 2 << 20
 // maxMemoryStore bounds streams that are kept in memory; lambent has none, so
 // this only keeps a mistake from being expensive.
 const maxMemoryStore = 32 << 20
+
+// unbounded leaves it to requireSpace to see that the disk does not fill up. The
+// server's own default is three quarters of what the disk has when it starts: one
+// that is started with a full disk would take nothing after room was made.
+const unbounded = 1 << 60
 
 // What writes leave of the disk. Blobs, which are what fills it, stop first, so
 // that there is room for records.
@@ -139,7 +144,7 @@ func (n *Node) start(ctx context.Context, store string) error {
 	if err := forgetSummaries(before); err != nil {
 		return err
 	}
-	copies := copyBuckets(ctx, n.opts.Dir, before, n.opts.Log)
+	copies := copyStreams(ctx, n.opts.Dir, before, n.opts.Log)
 	defer copies.drop()
 	if n.server, err = server.NewServer(n.serverOptions(store)); err != nil {
 		return fmt.Errorf("configure jetstream: %w", err)
@@ -153,8 +158,7 @@ func (n *Node) start(ctx context.Context, store string) error {
 	if n.damage, err = n.checkRecovered(before, copies); err != nil {
 		return err
 	}
-	n.conn, err = nats.Connect(nats.DefaultURL, nats.InProcessServer(n.server), nats.Name("lambent"), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { n.log.Warnf("connection: %v", err) }))
+	n.conn, err = connect(n.server, "lambent", n.log)
 	if err != nil {
 		return fmt.Errorf("connect to jetstream in process: %w", err)
 	}
@@ -163,6 +167,23 @@ func (n *Node) start(ctx context.Context, store string) error {
 		return fmt.Errorf("use jetstream: %w", err)
 	}
 	return context.Cause(ctx)
+}
+
+// connect makes a connection to a server in this process.
+func connect(s *server.Server, name string, log *serverLog) (*nats.Conn, error) {
+	return nats.Connect(nats.DefaultURL, nats.InProcessServer(s), nats.Name(name), nats.MaxReconnects(-1), nats.ReconnectWait(reconnectWait),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { log.Warnf("connection: %v", err) }))
+}
+
+// connect makes another connection to an open node's engine, for whoever closes
+// it.
+func (n *Node) connect(name string) (*nats.Conn, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.server == nil {
+		return nil, nats.ErrConnectionClosed
+	}
+	return connect(n.server, name, n.log)
 }
 
 func (n *Node) serverOptions(store string) *server.Options {
@@ -175,7 +196,7 @@ func (n *Node) serverOptions(store string) *server.Options {
 		JetStream:              true,
 		StoreDir:               filepath.Dir(store), // the server adds "jetstream"
 		JetStreamMaxMemory:     maxMemoryStore,
-		JetStreamMaxStore:      n.opts.MaxStoreBytes,
+		JetStreamMaxStore:      cmp.Or(n.opts.MaxStoreBytes, unbounded),
 		SyncAlways:             n.opts.Sync == SyncEach,
 		SyncInterval:           SyncInterval,
 		MaxPayload:             maxPayload,

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -15,7 +16,29 @@ import (
 // isBucket tells the streams of buckets from those of blobs.
 func isBucket(stream string) bool { return strings.HasPrefix(stream, "KV_") }
 
-// copies are the files of the buckets as they were before the server opened
+// toCopy gives the files of a stream that are worth a copy: all of a bucket, and
+// the last of a journal, which is what a crash damages, and which may have
+// gigabytes before it.
+func (f streamFiles) toCopy(stream string) map[string]os.FileInfo {
+	switch {
+	case isBucket(stream):
+		return f.blocks
+	case isJournal(stream):
+		last, number := "", -1
+		for path := range f.blocks {
+			n, err := strconv.Atoi(strings.TrimSuffix(filepath.Base(path), ".blk"))
+			if err == nil && n > number {
+				last, number = path, n
+			}
+		}
+		if last != "" {
+			return map[string]os.FileInfo{last: f.blocks[last]}
+		}
+	}
+	return nil
+}
+
+// copies are the files of the buckets, and the ends of the journals, as they were before the server opened
 // them. The server mends a damaged file by cutting it off at the damage, with
 // all the good records after it; the copy is what is left of those. Copies are
 // not synced and are gone within a moment, so they cost next to nothing.
@@ -25,16 +48,13 @@ type copies struct {
 	log    *slog.Logger
 }
 
-// copyBuckets copies what it can. That something cannot be copied (a full disk)
+// copyStreams copies what it can. That something cannot be copied (a full disk)
 // keeps nobody from opening the folder.
-func copyBuckets(ctx context.Context, folder string, before map[string]streamFiles, log *slog.Logger) *copies {
+func copyStreams(ctx context.Context, folder string, before map[string]streamFiles, log *slog.Logger) *copies {
 	c := &copies{dir: filepath.Join(folder, "opening"), folder: folder, log: log}
 	c.drop() // of a process that was killed while it opened
 	for name, files := range before {
-		if !isBucket(name) {
-			continue
-		}
-		for path := range files.blocks {
+		for path := range files.toCopy(name) {
 			err := context.Cause(ctx)
 			if err == nil {
 				err = copyFile(path, filepath.Join(c.dir, name, filepath.Base(path)))

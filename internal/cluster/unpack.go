@@ -1,0 +1,145 @@
+package cluster
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"lambent"
+)
+
+// What one request for packs brings at most. The engine reads whole blocks of 8
+// MiB, and this is how much of one is held twice.
+const (
+	readPacks = 1024
+	readBytes = 1 << 20
+)
+
+// errUnreadable says that a pack is there and is not what was written.
+var errUnreadable = errors.New("it is damaged")
+
+// Read reads one pack: KindNotFound where there is none of that number, as after
+// it was dropped, and where it cannot be read.
+func (j *Journal) Read(ctx context.Context, number uint64) (Pack, error) {
+	packs, err := j.ReadFrom(ctx, number, 0)
+	if err == nil && (len(packs) == 0 || packs[0].Number != number) {
+		err = storeError("read journal", fmt.Sprintf("%s/%d", j.name, number), jetstream.ErrMsgNotFound)
+	}
+	if err != nil {
+		return Pack{}, err
+	}
+	return packs[0], nil
+}
+
+// ReadFrom reads the first pack that there is from a number on, and those that
+// follow, until they have so many bytes (at most 1 MiB) and one more. None is no
+// error. It passes over those that cannot be read.
+func (j *Journal) ReadFrom(ctx context.Context, number uint64, bytes int) (packs []Pack, err error) {
+	bytes = min(bytes, readBytes)
+	batch := readPacks
+	if bytes <= 0 {
+		batch, bytes = 1, 1
+	}
+	msgs, err := j.fetch(ctx, max(number, 1), batch, bytes)
+	if err != nil {
+		return nil, storeError("read journal", fmt.Sprintf("%s/%d", j.name, number), err)
+	}
+	for _, m := range msgs {
+		seq, err := strconv.ParseUint(m.Header.Get(jetstream.SequenceHeader), 10, 64)
+		if err != nil {
+			return nil, storeError("read journal", j.name, fmt.Errorf("number of a pack: %w", err))
+		}
+		if entries, err := unpack(m.Data); err == nil {
+			packs = append(packs, Pack{Number: seq, Entries: entries, Bytes: len(m.Data)})
+		}
+	}
+	return packs, nil
+}
+
+// fetch asks the engine for several messages at once (NATS ADR-31, "batched
+// direct get"): they come one by one, and last one without content that tells
+// the end.
+func (j *Journal) fetch(ctx context.Context, from uint64, batch, bytes int) ([]*nats.Msg, error) {
+	request, err := json.Marshal(map[string]uint64{"seq": from, "batch": uint64(batch), "max_bytes": uint64(bytes)})
+	if err != nil {
+		return nil, err
+	}
+	inbox := nats.NewInbox()
+	sub, err := j.reader.SubscribeSync(inbox)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = sub.Unsubscribe() }() // fails only where the connection is closed, which takes it along
+	if err := j.reader.PublishRequest("$JS.API.DIRECT.GET."+journalPrefix+j.name, inbox, request); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	var msgs []*nats.Msg
+	for {
+		m, err := sub.NextMsgWithContext(ctx)
+		if err != nil {
+			return nil, err
+		}
+		switch status := m.Header.Get("Status"); status {
+		case "":
+			msgs = append(msgs, m)
+		case "204", "404": // the end; nothing from there on
+			return msgs, nil
+		default:
+			return nil, fmt.Errorf("the engine answered %s %s", status, m.Header.Get("Description"))
+		}
+	}
+}
+
+// All calls visit with every pack there is, the oldest first, until visit returns
+// an error, which All then returns as it is. It tells how many packs are not there
+// any more though later ones are, because they are damaged.
+func (j *Journal) All(ctx context.Context, visit func(Pack) error) (damaged uint64, err error) {
+	state, err := j.State(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for next := state.First; next <= state.Last; {
+		packs, err := j.ReadFrom(ctx, next, readBytes)
+		if err != nil {
+			return damaged, err
+		}
+		if len(packs) == 0 { // the one at next cannot be read, and the engine does not look further
+			damaged++
+			next++
+			continue
+		}
+		for _, p := range packs {
+			damaged += p.Number - next
+			next = p.Number + 1
+			if err := visit(p); err != nil {
+				return damaged, err
+			}
+		}
+	}
+	return damaged, nil
+}
+
+// unpack takes a pack apart. The entries are parts of it.
+func unpack(pack []byte) (entries [][]byte, err error) {
+	if len(pack) == 0 || pack[0] != packVersion {
+		return nil, &lambent.Error{Op: "read pack", Err: fmt.Errorf("%w, or was written by a newer version", errUnreadable)}
+	}
+	for rest := pack[1:]; len(rest) > 0; {
+		size, n := binary.Uvarint(rest)
+		if n <= 0 || size > uint64(len(rest)-n) {
+			return nil, &lambent.Error{Op: "read pack", Err: errUnreadable}
+		}
+		rest = rest[n:]
+		entries = append(entries, rest[:size:size])
+		rest = rest[size:]
+	}
+	return entries, nil
+}
