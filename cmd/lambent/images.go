@@ -38,8 +38,8 @@ func openImages(cfg config.Config, log *slog.Logger) (*images, error) {
 func (i *images) close() error { return i.store.Close() }
 
 // Hold implements host.Images.
-func (i *images) Hold(ctx context.Context, ref string) (host.ImageRoot, bool, func(), error) {
-	root, cached, release, err := i.store.Hold(ctx, ref)
+func (i *images) Hold(ctx context.Context, account lambent.AccountID, ref string) (host.ImageRoot, bool, func(), error) {
+	root, cached, release, err := i.store.Hold(ctx, account, ref)
 	return host.ImageRoot{Dir: root.Dir, Env: root.Env, EntryPoint: root.EntryPoint, Command: root.Command, WorkingDir: root.WorkingDir, UID: root.UID, GID: root.GID}, cached, release, err
 }
 

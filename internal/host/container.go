@@ -424,7 +424,7 @@ func (i *Instance) Boot(ctx context.Context, rt hostinfo.Installed, ephemeralMB 
 	if rt.Image == "" {
 		spec.Mounts = []sandbox.Mount{{Source: h.runtimeDir, Target: sandbox.RuntimeDir}}
 	} else {
-		root, _, drop, err := h.holdImage(ctx, rt.Image)
+		root, _, drop, err := h.holdImage(ctx, "", rt.Image) // whoever gets it is asked when the function is loaded
 		if err != nil {
 			return nil, fmt.Errorf("boot %s on instance %s: %w", rt, i.id, err)
 		}

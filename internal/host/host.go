@@ -50,9 +50,10 @@ type Options struct {
 
 // Images keeps the file systems of images. Errors are those a function's code has.
 type Images interface {
-	// Hold gives that of an image named by its digest until release is called;
-	// cached is whether it was on this host already.
-	Hold(ctx context.Context, ref string) (root ImageRoot, cached bool, release func(), err error)
+	// Hold gives an account that of an image named by its digest until release is
+	// called; cached is whether it was on this host already. The empty account is for
+	// what runs nothing of the image yet.
+	Hold(ctx context.Context, account lambent.AccountID, ref string) (root ImageRoot, cached bool, release func(), err error)
 }
 
 // ImageRoot is the file system of an image, and how it wants to be started.
@@ -210,7 +211,7 @@ func (p *placed) release() {
 // hold gets what a function is made of.
 func (h *Host) hold(ctx context.Context, fn *lambent.Function) (*placed, error) {
 	if fn.PackageType == lambent.PackageImage {
-		root, cached, drop, err := h.holdImage(ctx, fn.ImageRef)
+		root, cached, drop, err := h.holdImage(ctx, fn.Account, fn.ImageRef)
 		if err != nil {
 			return nil, err
 		}

@@ -11,11 +11,11 @@ import (
 	"lambent/internal/runtimeapi"
 )
 
-func (h *Host) holdImage(ctx context.Context, ref string) (ImageRoot, bool, func(), error) {
+func (h *Host) holdImage(ctx context.Context, account lambent.AccountID, ref string) (ImageRoot, bool, func(), error) {
 	if h.opts.Images == nil {
 		return ImageRoot{}, false, nil, &lambent.Error{Op: "hold image", Resource: ref, Kind: lambent.KindUnavailable, Err: errors.New("this host keeps no images")}
 	}
-	return h.opts.Images.Hold(ctx, ref)
+	return h.opts.Images.Hold(ctx, account, ref)
 }
 
 // digestOf is the digest that an image is named by: images of one digest are the

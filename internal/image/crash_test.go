@@ -35,7 +35,7 @@ func TestWhatACrashLeavesIsNeverRun(t *testing.T) {
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, _, err := f.Hold(t.Context(), got.Ref); lambent.KindOf(err) != lambent.KindUnavailable {
+	if _, _, _, err := f.Hold(t.Context(), "111111111111", got.Ref); lambent.KindOf(err) != lambent.KindUnavailable {
 		t.Errorf("of a closed store: %v", err)
 	}
 	again := func() (*Store, error) {
@@ -47,7 +47,7 @@ func TestWhatACrashLeavesIsNeverRun(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		root, _, release, err := s.Hold(t.Context(), got.Ref)
+		root, _, release, err := s.Hold(t.Context(), "111111111111", got.Ref)
 		if err == nil {
 			release()
 			if text := tree(t, root.Dir)["a"]; text != "true" {
@@ -137,7 +137,7 @@ func TestAPullIsSharedOutlivesItsCallersAndEndsWithTheStore(t *testing.T) {
 	ends := make(chan end, 2)
 	for range 2 {
 		go func() {
-			root, _, release, err := f.Hold(t.Context(), pinned)
+			root, _, release, err := f.Hold(t.Context(), "111111111111", pinned)
 			if err == nil {
 				release()
 			}
@@ -173,7 +173,7 @@ func TestAPullIsSharedOutlivesItsCallersAndEndsWithTheStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	go func() {
-		_, _, _, err := g.Hold(t.Context(), host+"/x@"+digest.String())
+		_, _, _, err := g.Hold(t.Context(), "111111111111", host+"/x@"+digest.String())
 		ends <- end{err: err}
 	}()
 	<-begun

@@ -161,13 +161,15 @@ func (f *fixture) push(img v1.Image, repo string) string {
 	return ref.Name()
 }
 
-func (f *fixture) hold(uri string) (Root, error) {
+func (f *fixture) hold(uri string) (Root, error) { f.t.Helper(); return f.holdFor("111111111111", uri) }
+
+func (f *fixture) holdFor(account lambent.AccountID, uri string) (Root, error) {
 	f.t.Helper()
 	got, err := f.Resolve(f.t.Context(), uri, "x86_64")
 	if err != nil {
 		return Root{}, err
 	}
-	root, _, release, err := f.Hold(f.t.Context(), got.Ref)
+	root, _, release, err := f.Hold(f.t.Context(), account, got.Ref)
 	if err != nil {
 		return Root{}, err
 	}
@@ -262,7 +264,7 @@ func TestImagesShareWhatTheyHaveInCommonAndArePruned(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, cached, release, err := f.Hold(t.Context(), resolved.Ref)
+	b, cached, release, err := f.Hold(t.Context(), "111111111111", resolved.Ref)
 	if err != nil || cached {
 		t.Fatalf("cached %v, %v", cached, err)
 	}
@@ -312,7 +314,7 @@ func TestImagesShareWhatTheyHaveInCommonAndArePruned(t *testing.T) {
 	if err := other.Open(); err != nil {
 		t.Fatal(err)
 	}
-	if _, cached, _, err := other.Hold(t.Context(), resolved.Ref); err != nil || !cached {
+	if _, cached, _, err := other.Hold(t.Context(), "111111111111", resolved.Ref); err != nil || !cached {
 		t.Errorf("after a restart: cached %v, %v", cached, err)
 	}
 }

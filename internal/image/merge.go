@@ -60,7 +60,12 @@ func (s *Store) merge(dir string, root Root, layers []layer, user string) (_ Roo
 	if err := flush(temp); err != nil {
 		return Root{}, err
 	}
-	if err := os.Rename(temp, dir); err != nil {
+	switch err := os.Rename(temp, dir); {
+	case taken(err): // for another account, the same
+		if err := removeTree(temp); err != nil {
+			return Root{}, err
+		}
+	case err != nil:
 		return Root{}, err
 	}
 	root.Dir = filepath.Join(dir, treeDir)

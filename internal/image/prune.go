@@ -50,8 +50,8 @@ func (s *Store) cut(wanted func() map[lambent.CodeHash]bool) (gone []string, err
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	needed := map[string]bool{}
-	for _, ids := range s.making {
-		for _, id := range ids {
+	for _, m := range s.making {
+		for _, id := range m.layers {
 			needed[id.Hex] = true
 		}
 	}

@@ -15,12 +15,15 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sys/unix"
+
+	"lambent"
 )
 
 // flights lets one do what several want at the same time.
@@ -35,14 +38,21 @@ type flight struct {
 	err  error
 }
 
-// do runs f, or waits for whoever runs it under this key already and tells how it
-// ended.
-func (f *flights) do(key string, run func() error) error {
+// do runs f, or waits while somebody runs it under this key already. Where that
+// failed, for which there may be a reason of the other's own, f is run after all.
+func (f *flights) do(ctx context.Context, key string, run func() error) error {
 	f.mu.Lock()
 	if other := f.under[key]; other != nil {
 		f.mu.Unlock()
-		<-other.done
-		return other.err
+		select {
+		case <-other.done:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		if other.err == nil {
+			return nil
+		}
+		return run()
 	}
 	if f.under == nil {
 		f.under = map[string]*flight{}
@@ -65,20 +75,34 @@ type layer struct {
 	removed removal
 }
 
-// pull has all layers of an image unpacked, the lowest first.
-// cancel ends ctx when nothing comes any more.
-func (s *Store) pull(ctx context.Context, cancel context.CancelCauseFunc, src source, img v1.Image, ids []v1.Hash) ([]layer, error) {
-	all, err := img.Layers()
+// pull is what is pulled: an image for an account, from somewhere.
+type pull struct {
+	account lambent.AccountID // empty: for nobody
+	source  source
+	image   v1.Image
+	ids     []v1.Hash // of its layers, as check has seen them: a layer's own word is made of what it holds
+}
+
+// pull has all layers of an image unpacked and given to the account, the lowest
+// first. cancel ends ctx when nothing comes any more.
+func (s *Store) pull(ctx context.Context, cancel context.CancelCauseFunc, p pull) ([]layer, error) {
+	all, err := p.image.Layers()
 	if err != nil {
 		return nil, err
 	}
 	left := budget{bytes: s.opts.MaxBytes, entries: maxEntries}
 	var out []layer
 	for k, l := range all {
-		id := ids[k] // as check has seen it: a layer's own word is made of what it holds
-		// One place may be slower than another, or lie: its layers are nobody
-		// else's until they are there.
-		err := s.layers.do(src.place()+"\n"+id.Hex, func() error { return s.pullLayer(ctx, cancel, l, id, left) })
+		id := p.ids[k]
+		blob, err := l.Digest()
+		if err != nil {
+			return nil, err
+		}
+		// One place may be slower than another, or lie, and so may an image about
+		// what is in a layer of it: only those that ask the same of the same share
+		// what comes of it.
+		key := strings.Join([]string{string(p.account), p.source.place(), blob.String(), id.Hex}, "\n")
+		err = s.layers.do(ctx, key, func() error { return s.pullLayer(ctx, cancel, p.account, l, id, left) })
 		if err != nil {
 			return nil, fmt.Errorf("layer %s: %w", id, err)
 		}
@@ -94,6 +118,37 @@ func (s *Store) pull(ctx context.Context, cancel context.CancelCauseFunc, src so
 	return out, nil
 }
 
+// given tells whether an account was given all of some layers.
+func (s *Store) given(account lambent.AccountID, ids []string) bool {
+	for _, id := range ids {
+		if !isGiven(s.layerDir(id), account) {
+			return false
+		}
+	}
+	return true
+}
+
+// isGiven tells whether an account was given a layer that is there.
+func isGiven(dir string, account lambent.AccountID) bool {
+	_, err := os.Stat(filepath.Join(dir, givenDir, string(account)))
+	return err == nil || account == ""
+}
+
+// give notes that an account was given a layer.
+func give(dir string, account lambent.AccountID) error {
+	if account == "" {
+		return nil
+	}
+	if err := os.Mkdir(filepath.Join(dir, givenDir), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, givenDir, string(account)), os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	return f.Close()
+}
+
 func readRemoval(dir string) (r removal, err error) {
 	text, err := os.ReadFile(filepath.Join(dir, layerFile))
 	if err != nil {
@@ -102,13 +157,54 @@ func readRemoval(dir string) (r removal, err error) {
 	return r, json.Unmarshal(text, &r)
 }
 
-// pullLayer unpacks one layer, unless it is there. What it is named by is the
-// hash of what was unpacked.
-func (s *Store) pullLayer(ctx context.Context, cancel context.CancelCauseFunc, l v1.Layer, id v1.Hash, left budget) (err error) {
+// pullLayer unpacks one layer, unless it is there, and gives it to the account.
+// What it is named by is the hash of what was unpacked, or only read.
+func (s *Store) pullLayer(ctx context.Context, cancel context.CancelCauseFunc, account lambent.AccountID, l v1.Layer, id v1.Hash, left budget) (err error) {
 	dir := s.layerDir(id.Hex)
-	if _, err := os.Stat(dir); err == nil {
+	_, err = os.Stat(dir)
+	there := err == nil
+	if there && isGiven(dir, account) {
 		return nil
 	}
+	if !there {
+		return s.unpackLayer(ctx, cancel, account, l, id, left)
+	}
+	content, done, err := open(cancel, l, left)
+	if err != nil {
+		return err
+	}
+	defer done()
+	if err := content.rest(id); err != nil {
+		return err
+	}
+	return give(dir, account)
+}
+
+// open has the content of a layer come, until done is called. cancel ends that when
+// nothing comes any more.
+func open(cancel context.CancelCauseFunc, l v1.Layer, left budget) (content *hashed, done func(), err error) {
+	compressed, err := l.Compressed()
+	if err != nil {
+		return nil, nil, err
+	}
+	plain, err := decompress(compressed)
+	if err != nil {
+		return nil, nil, errors.Join(err, compressed.Close())
+	}
+	// The tar may be as large as what is in it and a header for each entry; what
+	// comes behind its end belongs to the hash, too.
+	const perEntry = 8 << 10
+	quiet := time.AfterFunc(stallLimit, func() { cancel(errStalled) })
+	done = func() {
+		quiet.Stop()
+		_ = plain.Close() // of what was read there is nothing left to be told
+		_ = compressed.Close()
+	}
+	return &hashed{quiet: quiet, r: io.LimitReader(plain, left.bytes+int64(left.entries)*perEntry+1<<20), h: sha256.New()}, done, nil
+}
+
+// unpackLayer makes a layer's folder of its content.
+func (s *Store) unpackLayer(ctx context.Context, cancel context.CancelCauseFunc, account lambent.AccountID, l v1.Layer, id v1.Hash, left budget) (err error) {
 	if err := requireRoom(s.opts.Dir); err != nil {
 		return err
 	}
@@ -121,31 +217,17 @@ func (s *Store) pullLayer(ctx context.Context, cancel context.CancelCauseFunc, l
 			err = errors.Join(err, removeTree(temp))
 		}
 	}()
-	compressed, err := l.Compressed()
+	content, done, err := open(cancel, l, left)
 	if err != nil {
 		return err
 	}
-	defer compressed.Close()
-	content, err := decompress(compressed)
+	defer done()
+	removed, err := unpack(ctx, content, tree, left)
 	if err != nil {
 		return err
 	}
-	defer content.Close()
-	// The tar may be as large as what is in it and a header for each entry; what
-	// comes behind its end belongs to the hash, too.
-	const perEntry = 8 << 10
-	quiet := time.AfterFunc(stallLimit, func() { cancel(errStalled) })
-	defer quiet.Stop()
-	sum := &hashed{quiet: quiet, r: io.LimitReader(content, left.bytes+int64(left.entries)*perEntry+1<<20), h: sha256.New()}
-	removed, err := unpack(ctx, sum, tree, left)
-	if err != nil {
+	if err := content.rest(id); err != nil {
 		return err
-	}
-	if _, err := io.Copy(io.Discard, sum); err != nil {
-		return err
-	}
-	if got := hex.EncodeToString(sum.h.Sum(nil)); got != id.Hex {
-		return fmt.Errorf("%w: its content has the hash %s", errHostile, got)
 	}
 	text, err := json.Marshal(removed)
 	if err != nil {
@@ -154,15 +236,22 @@ func (s *Store) pullLayer(ctx context.Context, cancel context.CancelCauseFunc, l
 	if err := os.WriteFile(filepath.Join(temp, layerFile), text, 0o600); err != nil {
 		return err
 	}
+	if err := give(temp, account); err != nil {
+		return err
+	}
 	if err := flush(temp); err != nil {
 		return err
 	}
+	dir := s.layerDir(id.Hex)
 	err = os.Rename(temp, dir)
-	if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENOTEMPTY) { // from another place, the same
-		return removeTree(temp)
+	if taken(err) { // from another place, or for another account, the same
+		return errors.Join(removeTree(temp), give(dir, account))
 	}
 	return err
 }
+
+// taken is whether what was renamed is there already.
+func taken(err error) bool { return errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENOTEMPTY) }
 
 // aside makes a folder in which something is made that is renamed when it is
 // whole, with an empty tree in it.
@@ -243,6 +332,17 @@ func (h *hashed) Read(p []byte) (int, error) {
 	h.quiet.Reset(stallLimit)
 	h.h.Write(p[:n])
 	return n, err
+}
+
+// rest reads what is left and holds all that was read against a layer's id.
+func (h *hashed) rest(id v1.Hash) error {
+	if _, err := io.Copy(io.Discard, h); err != nil {
+		return err
+	}
+	if got := hex.EncodeToString(h.h.Sum(nil)); got != id.Hex {
+		return fmt.Errorf("%w: its content has the hash %s", errHostile, got)
+	}
+	return nil
 }
 
 // removeTree removes a tree whose folders may be closed to their owner, which

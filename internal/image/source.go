@@ -38,7 +38,7 @@ type source interface {
 	get(ctx context.Context, digest v1.Hash) (v1.Image, error)
 	// pinned is the name with a digest.
 	pinned(digest v1.Hash) string
-	// place names the registry or the layout.
+	// place names the repository or the layout.
 	place() string
 }
 
@@ -139,23 +139,38 @@ func (r *registryImage) find(ctx context.Context, arch string) (v1.Image, error)
 	return img, err
 }
 
-// small refuses an image whose configuration is too large to be read.
+// small refuses an image whose configuration is too large to be read. To those
+// who read it, a size below nothing is none that holds.
 func small(img v1.Image) error {
 	manifest, err := img.Manifest()
 	if err != nil {
 		return err
 	}
-	if manifest.Config.Size > maxConfig {
+	if manifest.Config.Size < 0 || manifest.Config.Size > maxConfig {
 		return fmt.Errorf("%w: a configuration of %d bytes", errUnsupported, manifest.Config.Size)
 	}
 	return nil
 }
 
-// bounded is a transport on which no manifest is larger than is allowed.
+// bounded is a transport on which no manifest is larger than is allowed, and that
+// follows no more redirections than Go's own client would. (The library's follows
+// those of a registry that redirects in a circle until there is no memory left.)
 type bounded struct{ http.RoundTripper }
+
+// maxRedirects bounds the redirections that one request is led through.
+const maxRedirects = 10
+
+// errLost is a registry that redirects without end.
+var errLost = fmt.Errorf("stopped after %d redirects", maxRedirects)
 
 // RoundTrip implements http.RoundTripper.
 func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
+	hops := 0
+	for from := r.Response; from != nil && from.Request != nil; from = from.Request.Response {
+		if hops++; hops > maxRedirects {
+			return nil, errLost
+		}
+	}
 	resp, err := b.RoundTripper.RoundTrip(r)
 	if err == nil && strings.Contains(r.URL.Path, "/manifests/") {
 		resp.Body = struct {
@@ -174,7 +189,7 @@ func (r *registryImage) pinned(digest v1.Hash) string {
 	return r.ref.Context().Digest(digest.String()).Name()
 }
 
-func (r *registryImage) place() string { return r.ref.Context().RegistryStr() }
+func (r *registryImage) place() string { return r.ref.Context().Name() }
 
 // layoutImage is an image in a layout on the disk. All of it is read below root:
 // a symbolic link out of there leads nowhere.
@@ -371,6 +386,9 @@ func refusal(op, uri string, err error) error {
 		status = e.StatusCode
 	}
 	_, network := errors.AsType[net.Error](err)
+	_, kernel := errors.AsType[unix.Errno](err) // which calls itself a net.Error
+	_, path := errors.AsType[*fs.PathError](err)
+	_, link := errors.AsType[*os.LinkError](err)
 	switch {
 	case errors.Is(err, errFull), errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		out.Kind, out.Reason = lambent.KindUnavailable, ""
@@ -388,6 +406,9 @@ func refusal(op, uri string, err error) error {
 		out.Reason, out.Message = "ImageDeleted", "Source image "+uri+" does not exist. Provide a valid source image."
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
 		out.Reason, out.Message = "ImageAccessDenied", "Lambda does not have permission to access the ECR image. Check the ECR permissions."
+	case kernel && (path || link):
+		out.Kind, out.Reason = lambent.KindUnavailable, ""
+		out.Message = "The server cannot read, or store, the source image " + uri + "."
 	case network, status != 0, errors.Is(err, context.DeadlineExceeded), errors.Is(err, io.ErrUnexpectedEOF):
 		out.Kind, out.Reason = lambent.KindUnavailable, ""
 		out.Message = "The registry of the source image " + uri + " cannot be asked. Try again."

@@ -140,7 +140,7 @@ func TestSecurityContentIsHeldAgainstItsDigest(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(blobs, m.Layers[0].Digest.Hex), text, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, _, err := f.Hold(t.Context(), got.Ref); err == nil || !strings.Contains(err.Error(), "its content has the hash") {
+	if _, _, _, err := f.Hold(t.Context(), "111111111111", got.Ref); err == nil || !strings.Contains(err.Error(), "its content has the hash") {
 		t.Errorf("a forged layer: %v", err)
 	}
 	config, err := os.ReadFile(filepath.Join(blobs, m.Config.Digest.Hex))

@@ -6,6 +6,7 @@
 //
 //	layers/DIFFID/fs          one layer, as its tar has it, named by the hash of that
 //	layers/DIFFID/layer.json  what it removes of those below it
+//	layers/DIFFID/of/ACCOUNT  an account that was given the layer, see below
 //	roots/DIGEST/fs           an image's tree, of hard links into its layers
 //	roots/DIGEST/image.json   how it is started, and which layers it is of
 //
@@ -21,6 +22,12 @@
 // every byte is held against the digests that the image's own digest vouches
 // for. The server asks only the registries, and reads only the folders, that its
 // operator named.
+//
+// Whoever knows what a layer's hash is does not have the layer. An account shares
+// what is unpacked of one only after the layer's content came once, whole, from
+// where the account's own image is; the content is then not unpacked again, but
+// read and held against its hash. Nor does anybody wait for, or fail with, what
+// another account has pulled from where it likes.
 package image
 
 import (
@@ -35,6 +42,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/types"
@@ -66,8 +74,12 @@ const (
 	maxLayers  = 200
 )
 
-// maxPulls is how many images are pulled and unpacked at once; others wait.
-const maxPulls = 3
+// maxPulls is how many images are pulled and unpacked at once, and maxOwnPulls
+// how many of one account's; others wait. A registry may take an hour for each.
+const (
+	maxPulls    = 6
+	maxOwnPulls = 2
+)
 
 // Root is an image's file system and how it wants to be started.
 type Root struct {
@@ -98,18 +110,34 @@ type Store struct {
 	// +checklocks:mu
 	roots map[string]*entry // by digest in hexadecimal
 	// +checklocks:mu
-	making map[*entry][]v1.Hash // the layers of images that are being made
+	making map[request]*making
+	// +checklocks:mu
+	turns map[lambent.AccountID]*turns
 }
 
-// entry is one image; ready is closed once root, cached and err are final. refs
-// and doomed are guarded by the store's mu.
+// entry is one image, of all accounts. Its fields are guarded by the store's mu.
 type entry struct {
-	ready  chan struct{}
-	root   Root
-	cached bool // it was on the disk
-	err    error
-	refs   int // of holders, and of whoever makes it
+	root   *Root                      // nil: it is not known to be there
+	given  map[lambent.AccountID]bool // who was given all of its layers
+	refs   int                        // of holders, and of those that make it
 	doomed bool
+}
+
+// request is an account that wants an image from somewhere: what one was told of
+// it is true of no other's.
+type request struct {
+	account lambent.AccountID
+	ref     string
+}
+
+// making is an image on its way to an account. What is below done is final once
+// that is closed, layers is guarded by the store's mu.
+type making struct {
+	layers []v1.Hash // that it needs
+	done   chan struct{}
+	root   Root
+	cached bool // nothing had to be fetched
+	err    error
 }
 
 // New makes a store; nothing happens until Open.
@@ -122,7 +150,7 @@ func New(o Options) (*Store, error) {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	return &Store{opts: o, sources: src, pulling: make(chan struct{}, maxPulls), ctx: ctx, stop: stop, roots: map[string]*entry{}, making: map[*entry][]v1.Hash{}}, nil
+	return &Store{opts: o, sources: src, pulling: make(chan struct{}, maxPulls), ctx: ctx, stop: stop, roots: map[string]*entry{}, making: map[request]*making{}, turns: map[lambent.AccountID]*turns{}}, nil
 }
 
 // Open makes the store's folders, and removes what a crash left half made.
@@ -206,63 +234,81 @@ func goArch(architecture string) string {
 	return architecture
 }
 
-// Hold gives the file system of a resolved image, pulling and unpacking it at
-// most once however many want it, and keeps it until release is called. What was
-// begun goes on without whoever asked for it.
-func (s *Store) Hold(ctx context.Context, ref string) (root Root, cached bool, release func(), err error) {
+// Hold gives the file system of a resolved image to an account, pulling what it
+// has not been given of it yet, and keeps it until release is called. It is
+// unpacked at most once however many want it. What was begun goes on without
+// whoever asked for it. The empty account is the platform, which runs nothing of
+// it: to it, what is there is given.
+func (s *Store) Hold(ctx context.Context, account lambent.AccountID, ref string) (root Root, cached bool, release func(), err error) {
 	digest, err := digestOf(ref)
 	if err != nil {
 		return Root{}, false, nil, &lambent.Error{Op: "prepare image", Resource: ref, Kind: lambent.KindInternal, Err: err}
 	}
-	e, mine := s.join(ref, digest)
+	e, m, mine := s.join(account, ref, digest)
 	if e == nil {
 		return Root{}, false, nil, &lambent.Error{Op: "prepare image", Resource: ref, Kind: lambent.KindUnavailable, Err: errors.New("the server ends")}
 	}
 	release = sync.OnceFunc(func() { s.release(digest.Hex, e) })
 	select {
-	case <-e.ready:
+	case <-m.done:
 	case <-ctx.Done():
 		release()
 		return Root{}, false, nil, fmt.Errorf("prepare image %s: %w", ref, context.Cause(ctx))
 	}
-	if e.err != nil {
+	if m.err != nil {
 		release()
-		return Root{}, false, nil, e.err
+		return Root{}, false, nil, m.err
 	}
-	return e.root, e.cached || !mine, release, nil
+	return m.root, m.cached || !mine, release, nil
 }
 
-// join takes a reference to an image, and has it made if it is not here: mine
-// tells whether. nil: the store is closed.
-func (s *Store) join(ref string, digest v1.Hash) (e *entry, mine bool) {
+// join takes a reference to an image, and has it made for an account it was not
+// given to yet: mine tells whether. A nil entry: the store is closed.
+func (s *Store) join(account lambent.AccountID, ref string, digest v1.Hash) (e *entry, m *making, mine bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, false
+		return nil, nil, false
 	}
-	e, ok := s.roots[digest.Hex]
-	if !ok {
-		e = &entry{ready: make(chan struct{}), refs: 1}
+	if e = s.roots[digest.Hex]; e == nil {
+		e = &entry{given: map[lambent.AccountID]bool{}}
 		s.roots[digest.Hex] = e
-		s.running.Go(func() { s.make(e, ref, digest) })
 	}
 	e.refs++
 	e.doomed = false
-	return e, !ok
+	if e.root != nil && (account == "" || e.given[account]) {
+		m = &making{done: make(chan struct{}), root: *e.root, cached: true}
+		close(m.done)
+		return e, m, false
+	}
+	r := request{account, ref}
+	if m = s.making[r]; m != nil {
+		return e, m, false
+	}
+	m = &making{done: make(chan struct{})}
+	s.making[r] = m
+	e.refs++
+	s.running.Go(func() { s.make(e, m, r, digest) })
+	return e, m, true
 }
 
-// make makes an image ready, or not, and gives back the reference it has.
-func (s *Store) make(e *entry, ref string, digest v1.Hash) {
+// make makes an image ready for an account, or not, and gives back the reference
+// it has.
+func (s *Store) make(e *entry, m *making, r request, digest v1.Hash) {
 	defer s.release(digest.Hex, e)
-	e.root, e.cached, e.err = s.fill(s.ctx, e, ref, digest)
+	root, cached, err := s.fill(s.ctx, m, r, digest)
+	if err != nil {
+		err = refusal("prepare image", r.ref, err)
+	}
+	m.root, m.cached, m.err = root, cached, err
 	s.mu.Lock()
-	delete(s.making, e)
-	if e.err != nil {
-		e.err = refusal("prepare image", ref, e.err)
-		delete(s.roots, digest.Hex) // the next caller tries again
+	delete(s.making, r) // after an error, the next caller tries again
+	if err == nil {
+		e.root = &root
+		e.given[r.account] = true
 	}
 	s.mu.Unlock()
-	close(e.ready)
+	close(m.done)
 }
 
 func (s *Store) release(digest string, e *entry) {
@@ -275,10 +321,13 @@ func (s *Store) release(digest string, e *entry) {
 func (s *Store) drop(digest string, e *entry) (gone string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e.refs--; e.refs > 0 || !e.doomed || s.roots[digest] != e {
+	if e.refs--; e.refs > 0 || !e.doomed && e.root != nil || s.roots[digest] != e {
 		return ""
 	}
 	delete(s.roots, digest)
+	if !e.doomed {
+		return ""
+	}
 	gone, err := discard(s.rootDir(digest))
 	s.tell(err)
 	return gone
@@ -303,13 +352,16 @@ func digestOf(ref string) (v1.Hash, error) {
 	return h, err
 }
 
-// fill reads an image that is there, or pulls, unpacks and merges it.
-func (s *Store) fill(ctx context.Context, e *entry, ref string, digest v1.Hash) (root Root, cached bool, err error) {
+// fill reads an image that is there, if the account was given it, or pulls,
+// unpacks and merges it.
+func (s *Store) fill(ctx context.Context, m *making, r request, digest v1.Hash) (root Root, cached bool, err error) {
 	dir := s.rootDir(digest.Hex)
 	root, err = readRoot(dir)
+	there := err == nil
 	switch {
-	case err == nil:
+	case there && s.given(r.account, root.Layers):
 		return root, true, nil
+	case there:
 	case unreadable(err):
 		gone, err := discard(dir)
 		if err := errors.Join(err, removeTree(gone)); err != nil {
@@ -318,35 +370,30 @@ func (s *Store) fill(ctx context.Context, e *entry, ref string, digest v1.Hash) 
 	case !errors.Is(err, fs.ErrNotExist):
 		return Root{}, false, err
 	}
-	src, err := s.sources.of(ref)
+	src, err := s.sources.of(r.ref)
 	if err != nil {
 		return Root{}, false, err
 	}
-	select {
-	case s.pulling <- struct{}{}:
-		defer func() { <-s.pulling }()
-	case <-ctx.Done():
-		return Root{}, false, context.Cause(ctx)
+	letGo, err := s.turn(ctx, r.account)
+	if err != nil {
+		return Root{}, false, err
 	}
+	defer letGo()
 	ctx, done := context.WithTimeoutCause(ctx, pullLimit, errSlow)
 	defer done()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	img, err := src.get(ctx, digest)
-	if err != nil {
-		return Root{}, false, err
-	}
-	if err := check(img, digest); err != nil {
-		return Root{}, false, err
-	}
-	config, err := img.ConfigFile()
-	if err != nil {
-		return Root{}, false, err
-	}
-	s.need(e, config.RootFS.DiffIDs)
-	layers, err := s.pull(ctx, cancel, src, img, config.RootFS.DiffIDs)
+	config, img, err := manifestOf(ctx, cancel, src, digest)
 	if err != nil {
 		return Root{}, false, errors.Join(context.Cause(ctx), err)
+	}
+	s.need(m, config.RootFS.DiffIDs)
+	layers, err := s.pull(ctx, cancel, pull{account: r.account, source: src, image: img, ids: config.RootFS.DiffIDs})
+	if err != nil {
+		return Root{}, false, errors.Join(context.Cause(ctx), err)
+	}
+	if there {
+		return root, false, nil
 	}
 	root = Root{Env: config.Config.Env, EntryPoint: config.Config.Entrypoint, Command: config.Config.Cmd, WorkingDir: config.Config.WorkingDir}
 	for _, l := range layers {
@@ -356,11 +403,67 @@ func (s *Store) fill(ctx context.Context, e *entry, ref string, digest v1.Hash) 
 	return root, false, err
 }
 
+// manifestOf reads what is small of an image, for which it has as long as an
+// answer may.
+func manifestOf(ctx context.Context, cancel context.CancelCauseFunc, src source, digest v1.Hash) (*v1.ConfigFile, v1.Image, error) {
+	quiet := time.AfterFunc(slowManifest, func() { cancel(errStalled) })
+	defer quiet.Stop()
+	img, err := src.get(ctx, digest)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := check(img, digest); err != nil {
+		return nil, nil, err
+	}
+	config, err := img.ConfigFile()
+	return config, img, err
+}
+
+// turns bound how many images an account has pulled at once. wanted, which the
+// store's mu guards, is by how many it is kept.
+type turns struct {
+	taken  chan struct{}
+	wanted int
+}
+
+// turn waits until an account may pull an image, until letGo is called.
+func (s *Store) turn(ctx context.Context, account lambent.AccountID) (letGo func(), err error) {
+	s.mu.Lock()
+	own := s.turns[account]
+	if own == nil {
+		own = &turns{taken: make(chan struct{}, maxOwnPulls)}
+		s.turns[account] = own
+	}
+	own.wanted++
+	s.mu.Unlock()
+	leave := func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if own.wanted--; own.wanted == 0 {
+			delete(s.turns, account)
+		}
+	}
+	select {
+	case own.taken <- struct{}{}:
+	case <-ctx.Done():
+		leave()
+		return nil, context.Cause(ctx)
+	}
+	select {
+	case s.pulling <- struct{}{}:
+	case <-ctx.Done():
+		<-own.taken
+		leave()
+		return nil, context.Cause(ctx)
+	}
+	return func() { <-s.pulling; <-own.taken; leave() }, nil
+}
+
 // need keeps layers until the image that is made of them is there to do that.
-func (s *Store) need(e *entry, ids []v1.Hash) {
+func (s *Store) need(m *making, ids []v1.Hash) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.making[e] = ids
+	m.layers = ids
 }
 
 // check holds the manifest and the configuration against the image's digest, and
@@ -397,6 +500,9 @@ func check(img v1.Image, digest v1.Hash) error {
 		return fmt.Errorf("%w: %d layers, %d diff ids; at most %d", errUnsupported, len(manifest.Layers), len(config.RootFS.DiffIDs), maxLayers)
 	}
 	for _, l := range manifest.Layers {
+		if l.Size < 0 {
+			return fmt.Errorf("%w: a layer of %d bytes", errUnsupported, l.Size)
+		}
 		if len(l.URLs) > 0 { // of anybody's choice
 			return fmt.Errorf("%w: a layer that is elsewhere", errUnsupported)
 		}
@@ -422,6 +528,7 @@ const (
 	rootFile   = "image.json"
 	layerFile  = "layer.json"
 	treeDir    = "fs"
+	givenDir   = "of"
 	unfinished = ".part-"
 )
 

@@ -123,7 +123,7 @@ func Image(name, digest string) *lambent.Function {
 type images struct{ dir string }
 
 // Hold implements host.Images.
-func (i images) Hold(context.Context, string) (host.ImageRoot, bool, func(), error) {
+func (i images) Hold(context.Context, lambent.AccountID, string) (host.ImageRoot, bool, func(), error) {
 	return host.ImageRoot{Dir: i.dir, Command: []string{"/main"}}, true, func() {}, nil
 }
 
