@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"lambent/internal/sandbox"
 )
 
@@ -105,6 +107,8 @@ func take(at *os.Root, r removal) error {
 // the same name is replaced, but for folders, which are merged; a folder is
 // entered only when it is one of target's own, never through a link.
 func overlay(source, target string) error {
+	links := linker{}
+	seen := 0
 	return filepath.WalkDir(source, func(from string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -112,6 +116,11 @@ func overlay(source, target string) error {
 		rel, err := filepath.Rel(source, from)
 		if err != nil || rel == "." {
 			return err
+		}
+		if seen++; seen%(lookAtDisk/entryBytes) == 0 {
+			if err := requireRoom(target); err != nil {
+				return err
+			}
 		}
 		to := filepath.Join(target, rel)
 		there, err := os.Lstat(to)
@@ -127,13 +136,90 @@ func overlay(source, target string) error {
 			}
 		}
 		if !d.IsDir() {
-			return os.Link(from, to) // of a symbolic link: another name of the link
+			return links.link(from, to)
 		}
 		if err := os.Mkdir(to, 0o755); err != nil {
 			return err
 		}
 		return like(from, to)
 	})
+}
+
+// linker makes names of a layer's files. A file system bounds how many one file
+// may have, ext4 at 65,000, and all images that have the layer add to them: beyond
+// that, more names are of a copy, which is remembered here by the file's number.
+type linker map[uint64]string
+
+// link makes another name of what from is the name of; of a symbolic link, of the
+// link.
+func (l linker) link(from, to string) error {
+	err := os.Link(from, to)
+	if !errors.Is(err, unix.EMLINK) {
+		return err
+	}
+	info, err := os.Lstat(from)
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return fmt.Errorf("copy %s: it has no number", from)
+	}
+	if other := l[st.Ino]; other != "" {
+		if err := os.Link(other, to); !errors.Is(err, unix.EMLINK) {
+			return err
+		}
+	}
+	if err := duplicate(from, to, info, st); err != nil {
+		return err
+	}
+	l[st.Ino] = to
+	return nil
+}
+
+// duplicate copies a file, or a symbolic link, with its mode, owner and time.
+func duplicate(from, to string, info fs.FileInfo, st *syscall.Stat_t) error {
+	if info.Mode().Type() == fs.ModeSymlink {
+		target, err := os.Readlink(from)
+		if err != nil {
+			return err
+		}
+		if err := os.Symlink(target, to); err != nil {
+			return err
+		}
+	} else {
+		if err := requireRoom(filepath.Dir(to)); err != nil {
+			return err
+		}
+		if err := duplicateContent(from, to); err != nil {
+			return err
+		}
+		if err := errors.Join(os.Chmod(to, info.Mode().Perm()), os.Chtimes(to, info.ModTime(), info.ModTime())); err != nil {
+			return err
+		}
+	}
+	copied, err := os.Lstat(to)
+	if err != nil {
+		return err
+	}
+	if has, ok := copied.Sys().(*syscall.Stat_t); ok && (has.Uid != st.Uid || has.Gid != st.Gid) {
+		return os.Lchown(to, int(st.Uid), int(st.Gid))
+	}
+	return nil
+}
+
+func duplicateContent(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
 }
 
 // like gives a folder the mode and the owner of another.

@@ -53,10 +53,11 @@ type unpacker struct {
 	dir     string
 	budget  budget
 	removed removal
-	folders map[string]bool // known to be real folders
-	names   int             // bytes of the paths in folders and removed
-	since   int64           // bytes written since the disk was looked at
-	owners  bool            // files may be given to their owners
+	folders map[string]bool   // known to be real folders
+	names   int               // bytes of the paths in folders and removed
+	since   int64             // bytes taken since the disk was looked at
+	owners  bool              // files may be given to their owners
+	copies  map[string]string // of files that can have no more names
 }
 
 // The bounds of a path: Linux's, and one on folders within folders, each of which
@@ -82,7 +83,26 @@ func (u *unpacker) keep(name string) error {
 // count takes one entry off the budget.
 func (u *unpacker) count() error {
 	u.removed.Count++
-	return u.budget.spend(0, 1)
+	if err := u.budget.spend(0, 1); err != nil {
+		return err
+	}
+	return u.took(entryBytes)
+}
+
+// entryBytes is what an entry may take of the disk without any content: a folder,
+// one block.
+const entryBytes = 4 << 10
+
+// took looks at the disk, and whether it is still wanted, now and then.
+func (u *unpacker) took(bytes int64) error {
+	if u.since += bytes; u.since < lookAtDisk {
+		return nil
+	}
+	u.since = 0
+	if u.ctx.Err() != nil {
+		return context.Cause(u.ctx)
+	}
+	return requireRoom(u.dir)
 }
 
 // unpack writes the tar of a layer to dir, which is empty, and tells what the
@@ -234,7 +254,9 @@ func (u *unpacker) clear(name string) error {
 		return nil
 	case err != nil:
 		return err
-	case !info.IsDir():
+	}
+	u.copies = nil // it may be one of them
+	if !info.IsDir() {
 		return u.root.Remove(name)
 	}
 	// To look for those below it would take as long as there are folders, each time.
@@ -304,8 +326,9 @@ type meter struct {
 }
 
 const (
-	lookAtDisk = 64 << 20  // bytes written between two looks
+	lookAtDisk = 64 << 20  // bytes taken between two looks
 	leaveFree  = 512 << 20 // bytes that stay free
+	leaveNames = 20_000    // files that there can still be, or a tenth where the disk has not ten times as many
 )
 
 // Write implements io.Writer.
@@ -315,14 +338,8 @@ func (m *meter) Write(p []byte) (int, error) {
 		return 0, err
 	}
 	u.removed.Bytes += int64(len(p))
-	if u.since += int64(len(p)); u.since >= lookAtDisk {
-		u.since = 0
-		if err := requireRoom(u.dir); err != nil {
-			return 0, err
-		}
-		if u.ctx.Err() != nil {
-			return 0, context.Cause(u.ctx)
-		}
+	if err := u.took(int64(len(p))); err != nil {
+		return 0, err
 	}
 	return m.w.Write(p)
 }
@@ -335,6 +352,9 @@ func requireRoom(dir string) error {
 	}
 	if free := int64(st.Bavail) * st.Bsize; free < leaveFree {
 		return fmt.Errorf("%w: %d bytes are free", errFull, free)
+	}
+	if st.Files > 0 && st.Ffree < min(leaveNames, st.Files/10) { // 0: it has no bound
+		return fmt.Errorf("%w: it can have %d files more", errFull, st.Ffree)
 	}
 	return nil
 }
@@ -368,7 +388,42 @@ func (u *unpacker) link(name string, h *tar.Header) error {
 	if err := u.clear(name); err != nil {
 		return err
 	}
-	return u.root.Link(target, name)
+	err = u.root.Link(target, name)
+	if errors.Is(err, unix.EMLINK) && u.copies[target] != "" {
+		err = u.root.Link(u.copies[target], name)
+	}
+	if errors.Is(err, unix.EMLINK) {
+		return u.duplicate(target, name, info)
+	}
+	return err
+}
+
+// duplicate copies what has as many names as it can have, for more to be made of
+// the copy.
+func (u *unpacker) duplicate(target, name string, info fs.FileInfo) error {
+	h, err := tar.FileInfoHeader(info, "") // with its owner
+	if err != nil {
+		return err
+	}
+	if info.Mode().Type() == fs.ModeSymlink {
+		if h.Linkname, err = u.root.Readlink(target); err == nil {
+			err = u.symlink(name, h)
+		}
+	} else {
+		var f *os.File
+		if f, err = u.root.Open(target); err != nil {
+			return err
+		}
+		err = errors.Join(u.file(name, h, f), f.Close())
+	}
+	if err != nil {
+		return err
+	}
+	if u.copies == nil {
+		u.copies = map[string]string{}
+	}
+	u.copies[target] = name
+	return u.keep(target + name)
 }
 
 // own gives a file to whom it belongs in the image. A server that is not root of
