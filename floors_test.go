@@ -41,6 +41,7 @@ var floors = map[string]int{
 	"lambent/internal/host":      3,
 	"lambent/internal/hotreload": 3,
 	"lambent/internal/identity":  3,
+	"lambent/internal/queue":     3,
 	"lambent/internal/registry":  3,
 	"lambent/internal/state":     3,
 
