@@ -1,10 +1,12 @@
 package pool
 
 import (
+	"context"
 	"errors"
 	"time"
 
 	"lambent"
+	"lambent/internal/host"
 	"lambent/internal/placement"
 )
 
@@ -27,6 +29,10 @@ type dedication struct {
 	failures int // starts failed in a row
 	retryAt  time.Time
 	failure  string // why there are too few, where waiting would not help
+	// ctx is of the starts for the dedication, which end with it: code may take
+	// minutes to initialise, and would hold room meanwhile that is nobody's share.
+	ctx context.Context
+	end context.CancelFunc
 }
 
 // missing is how many containers are to be started.
@@ -89,6 +95,7 @@ func (p *Pool) Provision(account lambent.AccountID, name lambent.FunctionName, w
 		d := p.dedications[key]
 		if d == nil {
 			d = &dedication{}
+			d.ctx, d.end = context.WithCancel(p.ctx)
 			p.dedications[key] = d
 		}
 		if !keep[key] {
@@ -140,12 +147,37 @@ func (p *Pool) undedicate(key lambent.MatchKey) {
 		return
 	}
 	delete(p.dedications, key)
+	d.end()
 	if d.line == nil {
 		return
 	}
 	d.line.dedication, d.line.retired = nil, true
 	p.discardIdle(func(w *worker) bool { return w.line == d.line })
 	p.forgetLine(d.line)
+}
+
+// dedicatedStart is the context of a start for a dedicated line: ended, where
+// nothing is provisioned any more.
+func (p *Pool) dedicatedStart(l *line) context.Context {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if l.dedication != nil {
+		return l.dedication.ctx
+	}
+	ctx, end := context.WithCancel(p.ctx)
+	end()
+	return ctx
+}
+
+// startUnwanted ends a start, and its container, for what is provisioned no more.
+func (p *Pool) startUnwanted(st *start, pl *place, c *host.Container) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopContainer(pl, c, &st.line.key)
+	p.change(st.line, func() { st.line.starting-- })
+	st.ended(errUnwanted)
+	p.serveQueued()
+	p.poke() // it may be provisioned again meanwhile
 }
 
 // topUp starts what dedications lack and stops what they have too many of. It

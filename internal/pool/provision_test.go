@@ -77,6 +77,21 @@ func TestProvisionedContainersAreReplacedWhenTheyDieAndReleasedWhenTheyAreNotWan
 	hosttest.Eventually(t, "everything is released", func() bool { return f.Driver.Alive() == fake.Alive{} })
 }
 
+// Code that never ends to initialise holds nothing once it is provisioned no more.
+func TestWhatIsProvisionedNoMoreIsNotInitialisedToItsEnd(t *testing.T) {
+	f := hosttest.New(t, fake.Options{})
+	p := start(t, f, func(o *pool.Options) { o.Targets, o.IdleTimeout = nil, time.Hour })
+	fn := hosttest.Function("f", "init-hang")
+	fn.TimeoutSecs = 900
+	provision(p, fn, 1)
+	hosttest.Eventually(t, "it is being initialised", func() bool { return f.Driver.Alive().Containers > 0 })
+	p.Provision(fn.Account, fn.Name, nil)
+	hosttest.Eventually(t, "everything is released", func() bool { return f.Driver.Alive() == fake.Alive{} })
+	well := hosttest.Function("f", "echo")
+	provision(p, well, 1)
+	provisioned(t, p, well, 1)
+}
+
 func TestProvisionedContainersAreReplacedBeforeTheirCredentialsEnd(t *testing.T) {
 	f := hosttest.New(t, fake.Options{})
 	p := start(t, f, func(o *pool.Options) { o.Targets, o.IdleTimeout = nil, time.Hour })

@@ -279,12 +279,16 @@ const maxTries = 3
 // bringUp turns a runtime that waits into a container of the line and offers it.
 // Where the platform failed, not the function, another instance is tried.
 func (p *Pool) bringUp(st *start, pl *place, c *host.Container) {
-	limit := p.opts.InitTimeout
+	ctx, limit := p.ctx, p.opts.InitTimeout
 	if st.line.key.Dedicated {
-		limit = max(limit, provisionedInit, st.line.fn.Timeout())
+		ctx, limit = p.dedicatedStart(st.line), max(limit, provisionedInit, st.line.fn.Timeout())
 	}
 	for try := 1; ; try++ {
-		loaded, err := p.load(st.line, c, limit)
+		loaded, err := p.load(ctx, st.line, c, limit)
+		if err != nil && ctx.Err() != nil && p.ctx.Err() == nil {
+			p.startUnwanted(st, pl, c)
+			return
+		}
 		if err == nil {
 			p.started(st, pl, c, loaded, try == 1)
 			return
@@ -384,7 +388,7 @@ func (e *StartError) Error() string {
 func (e *StartError) Unwrap() error { return e.Err }
 
 // load assigns the instance to the function's account and loads the code.
-func (p *Pool) load(l *line, c *host.Container, limit time.Duration) (host.Loaded, error) {
+func (p *Pool) load(ctx context.Context, l *line, c *host.Container, limit time.Duration) (host.Loaded, error) {
 	if err := c.Instance().Assign(l.fn.Account); err != nil {
 		return host.Loaded{}, err
 	}
@@ -392,7 +396,7 @@ func (p *Pool) load(l *line, c *host.Container, limit time.Duration) (host.Loade
 	if l.key.Dedicated {
 		as = host.Provisioned
 	}
-	return c.Load(p.ctx, l.fn, limit, as)
+	return c.Load(ctx, l.fn, limit, as)
 }
 
 // isFunctionsFault tells the function's own failures, which another instance
