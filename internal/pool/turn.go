@@ -4,14 +4,38 @@ import (
 	"cmp"
 	"slices"
 	"time"
+
+	"lambent"
+	"lambent/internal/placement"
 )
 
 // unservedSince is when the first of a line's callers came for whom nothing is
 // starting. There is one.
 func (l *line) unservedSince() time.Time { return l.waiters[len(l.waiters)-l.unserved()].since }
 
-// queue lists the lines in which callers wait for whom nothing is starting, the
-// one whose first such caller has waited longest first.
+// holdings is how many instances accounts have, or will have once they have
+// booted, but for those of containers kept ready.
+//
+// +checklocks:p.mu
+func (p *Pool) holdings() map[lambent.AccountID]int {
+	n := p.containers.Holdings()
+	for _, s := range p.supplies {
+		for _, c := range s.claims {
+			if !c.line.key.Dedicated {
+				n[c.line.key.Account]++
+			}
+		}
+	}
+	return n
+}
+
+// claimant is a line whose callers wait, since.
+func (l *line) claimant(holdings map[lambent.AccountID]int, since time.Time) placement.Claimant {
+	return placement.Claimant{Account: l.key.Account, Instances: holdings[l.key.Account], Since: since}
+}
+
+// queue lists the lines in which callers wait for whom nothing is starting, those
+// first who are to be served first.
 //
 // +checklocks:p.mu
 func (p *Pool) queue() []*line {
@@ -24,19 +48,24 @@ func (p *Pool) queue() []*line {
 			lines = append(lines, l)
 		}
 	}
+	if len(lines) < 2 {
+		return lines
+	}
+	holdings := p.holdings()
 	slices.SortFunc(lines, func(a, b *line) int {
-		return cmp.Or(a.unservedSince().Compare(b.unservedSince()), cmp.Compare(a.key.Function, b.key.Function))
+		return cmp.Or(a.claimant(holdings, a.unservedSince()).Compare(b.claimant(holdings, b.unservedSince())), cmp.Compare(a.key.Function, b.key.Function))
 	})
 	return lines
 }
 
 // makeWay ends a container whose execution has ended, although callers of its own
-// line wait, where another line's caller has waited longer than they and for more
-// than a turn: on a full machine a function that is called without pause would
-// keep its containers, and with them the machine, from everybody else for ever.
-// One instance at a time makes way, another when a further turn has not been
-// enough. It has had a turn itself by then: where all wait for long, as many do on
-// a machine that is asked for too much, it would else do nothing but start.
+// line wait, where another line's caller has waited for more than a turn and is
+// to have it, see placement.Claimant: on a full machine a function that is called
+// without pause would keep its containers, and with them the machine, from
+// everybody else for ever. One instance at a time makes way, another when a
+// further turn has not been enough. It has had a turn itself by then: where all
+// wait for long, as many do on a machine that is asked for too much, it would else
+// do nothing but start.
 //
 // +checklocks:p.mu
 func (p *Pool) makeWay(w *worker, now time.Time) (made bool) {
@@ -44,16 +73,21 @@ func (p *Pool) makeWay(w *worker, now time.Time) (made bool) {
 		return false
 	}
 	p.nextTurn = now.Add(p.opts.Turn / 20) // looking costs a glance at every line
-	first := p.queue()[0]
 	turns := time.Duration(1 + p.leaving + p.destroying)
-	if first == w.line || now.Sub(first.unservedSince()) < turns*p.opts.Turn || !first.unservedSince().Before(w.line.waiters[0].since) {
-		return false
+	holdings := p.holdings()
+	holder := w.line.claimant(holdings, w.line.waiters[0].since)
+	for _, l := range p.queue() {
+		since := l.unservedSince()
+		if l == w.line || now.Sub(since) < turns*p.opts.Turn || !l.claimant(holdings, since).Takes(holder) {
+			continue
+		}
+		_, free, _ := p.containers.Tenancy(w.place.inst.ID())
+		suits := l.key.Account == w.line.key.Account && l.supply.runtime == w.place.supply.runtime
+		if !suits || free+w.line.key.Size.MemoryMB < l.key.Size.MemoryMB {
+			p.abandon(w.place) // no room of it can be the other's
+		}
+		p.discard(w)
+		return true
 	}
-	_, free, _ := p.containers.Tenancy(w.place.inst.ID())
-	suits := first.key.Account == w.line.key.Account && first.supply.runtime == w.place.supply.runtime
-	if !suits || free+w.line.key.Size.MemoryMB < first.key.Size.MemoryMB {
-		p.abandon(w.place) // no room of it can be the other's
-	}
-	p.discard(w)
-	return true
+	return false
 }
