@@ -47,27 +47,3 @@ func TestFilesWithMoreNamesThanTheDiskAllowsAreCopied(t *testing.T) {
 		}
 	}
 }
-
-// A disk may have bytes left, and no more files to give them to.
-func TestADiskIsFullWhenItCanHaveFewFilesMore(t *testing.T) {
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1g,nr_inodes=100"); err != nil {
-		t.Skipf("a small disk cannot be mounted: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, 0); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := requireRoom(dir); err != nil {
-		t.Fatal(err)
-	}
-	for k := range 95 {
-		if err := os.Mkdir(filepath.Join(dir, fmt.Sprint(k)), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := requireRoom(dir); !errors.Is(err, errFull) {
-		t.Errorf("with 4 of 100 files left: %v", err)
-	}
-}

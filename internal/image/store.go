@@ -77,7 +77,7 @@ const (
 // maxPulls is how many images are pulled and unpacked at once, and maxOwnPulls
 // how many of one account's; others wait. A registry may take an hour for each.
 const (
-	maxPulls    = 6
+	maxPulls    = 4
 	maxOwnPulls = 2
 )
 
