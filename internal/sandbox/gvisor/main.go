@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/runsc/cli/maincli"
+
+	"lambent/internal/sandbox/gvisor/filters"
 )
 
 // The names gVisor runs the executable under: argv[0]. The last is its helper
@@ -55,6 +57,7 @@ func Main() {
 		return
 	}
 	registerLedger()
+	filters.Register()
 	maincli.Main() // ends the process
 	os.Exit(0)
 }

@@ -61,7 +61,7 @@ func openDriver(t testing.TB, change ...func(*gvisor.Options)) *gvisor.Driver {
 	for _, c := range change {
 		c(&opts)
 	}
-	if debug := os.Getenv("LAMBENT_GVISOR_DEBUG"); debug != "" {
+	if debug := os.Getenv("LAMBENT_GVISOR_DEBUG"); debug != "" && opts.DebugDir == "" {
 		opts.DebugDir = debug
 	}
 	d, err := gvisor.New(opts)
