@@ -71,6 +71,11 @@ func For(f lambent.Family) (b Bootstrap, ok bool) {
 	return all[i], true
 }
 
+// Awaited is the variable in a bootstrap's environment that says that a call
+// waits for it: it does nothing that only prepares for the first function. It is
+// gone before the function's code runs.
+const Awaited = "LAMBENT_AWAITED"
+
 // Source is the bootstrap's text, the caller's own.
 func (b Bootstrap) Source() []byte { return []byte(b.source) }
 

@@ -402,10 +402,20 @@ func (c *Container) requireState(action string, states ...lambent.ContainerState
 	return fmt.Errorf("%s container %s: it is %s, not %v", action, c.id, c.state, states)
 }
 
+// Boot is what to boot.
+type Boot struct {
+	Runtime     hostinfo.Installed
+	EphemeralMB int // of its /tmp
+
+	// Awaited says that a call waits for it. What the runtime would do beforehand to
+	// take its code in sooner, a third of a Node's boot, it then leaves out.
+	Awaited bool
+}
+
 // Boot makes a container in the instance with an installed runtime booted and
 // waiting for its code.
-func (i *Instance) Boot(ctx context.Context, rt hostinfo.Installed, ephemeralMB int) (_ *Container, err error) {
-	h := i.host
+func (i *Instance) Boot(ctx context.Context, b Boot) (_ *Container, err error) {
+	h, rt := i.host, b.Runtime
 	defer i.attend()()
 	c := &Container{host: h, inst: i, id: lambent.ContainerID(newID("c-")), runtime: rt,
 		exited: make(chan struct{}), closed: make(chan struct{})}
@@ -420,7 +430,7 @@ func (i *Instance) Boot(ctx context.Context, rt hostinfo.Installed, ephemeralMB 
 	}()
 	cleanup := context.WithoutCancel(ctx)
 
-	spec := sandbox.ContainerSpec{ID: c.id, EphemeralMB: ephemeralMB}
+	spec := sandbox.ContainerSpec{ID: c.id, EphemeralMB: b.EphemeralMB}
 	if rt.Image == "" {
 		spec.Mounts = []sandbox.Mount{{Source: h.runtimeDir, Target: sandbox.RuntimeDir}}
 	} else {
@@ -448,7 +458,7 @@ func (i *Instance) Boot(ctx context.Context, rt hostinfo.Installed, ephemeralMB 
 	c.session.Open()
 	undo = append(undo, func() { c.session.Close() })
 
-	cmd := bootCommand(rt)
+	cmd := bootCommand(b)
 	cmd.Files = []*os.File{nil, c.logs.write, c.logs.write, guest}
 	proc, err := c.box.Exec(ctx, cmd)
 	guest.Close()

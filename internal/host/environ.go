@@ -15,13 +15,17 @@ import (
 // bootCommand is the process that boots a runtime and waits. Its environment
 // holds nothing that would make it look at /var/task or /opt before code is
 // attached there (see the contract of package sandbox).
-func bootCommand(rt hostinfo.Installed) sandbox.Command {
+func bootCommand(boot Boot) sandbox.Command {
+	rt := boot.Runtime
 	cmd := sandbox.Command{
 		Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "LANG=en_US.UTF-8", "TZ=:UTC"},
 		Dir: "/", UID: sandbox.UserID, GID: sandbox.GroupID,
 	}
 	if b, ok := runtimes.For(rt.Family); ok {
 		cmd.Path, cmd.Args = rt.Path, b.Args(rt.Path, sandbox.RuntimeDir+"/"+b.File)
+		if boot.Awaited {
+			cmd.Env = append(cmd.Env, runtimes.Awaited+"=1")
+		}
 		return cmd
 	}
 	cmd.Path = sandbox.InitPath

@@ -31,11 +31,11 @@ func TestTheMostMemoryAnExecutionUsedIsSeenOnASharedInstance(t *testing.T) {
 	fn := hosttest.Function("roomy", "wait done")
 	fn.MemoryMB, fn.TimeoutSecs = 1024, 60
 	fn.ConfigHash = fn.HashConfig()
-	c, err := i.Boot(t.Context(), hosttest.Node(), 512)
+	c, err := i.Boot(t.Context(), host.Boot{Runtime: hosttest.Node(), EphemeralMB: 512})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := i.Boot(t.Context(), hosttest.Node(), 512); err != nil { // the spare beside it
+	if _, err := i.Boot(t.Context(), host.Boot{Runtime: hosttest.Node(), EphemeralMB: 512}); err != nil { // the spare beside it
 		t.Fatal(err)
 	}
 	use := func(mb int64) {

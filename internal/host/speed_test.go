@@ -28,7 +28,7 @@ func TestAnInvocationIsHeldToItsShareForComputingAndNotForWaiting(t *testing.T) 
 	if err := inst.Assign(fn.Account); err != nil {
 		t.Fatal(err)
 	}
-	c, err := inst.Boot(t.Context(), hosttest.Node(), fn.EphemeralMB)
+	c, err := inst.Boot(t.Context(), host.Boot{Runtime: hosttest.Node(), EphemeralMB: fn.EphemeralMB})
 	if err != nil {
 		t.Fatal(err)
 	}

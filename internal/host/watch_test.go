@@ -30,7 +30,7 @@ func TestAContainerThatFailedIsNotHeldToLimitsAnyMore(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		c, err := i.Boot(t.Context(), hosttest.Node(), 512)
+		c, err := i.Boot(t.Context(), host.Boot{Runtime: hosttest.Node(), EphemeralMB: 512})
 		if err == nil {
 			_, err = c.Load(t.Context(), fn, 10*time.Second, host.OnDemand)
 		}

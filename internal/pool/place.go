@@ -158,12 +158,13 @@ func (p *Pool) lacks(pl *place) bool {
 //
 // +checklocks:p.mu
 func (p *Pool) bootInside(pl *place, s *supply) {
+	awaited := slices.ContainsFunc(pl.claims, func(c *claim) bool { return c.line.supply == s && c.awaited })
 	pl.boots[s.config]++
 	p.booting++
 	p.work.Go(func() {
 		ctx, cancel := context.WithTimeout(p.ctx, p.opts.BootTimeout)
 		defer cancel()
-		c, err := pl.inst.Boot(ctx, s.runtime, s.config.EphemeralMB)
+		c, err := pl.inst.Boot(ctx, host.Boot{Runtime: s.runtime, EphemeralMB: s.config.EphemeralMB, Awaited: awaited})
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		defer p.poke() // a pool may have waited for this one's turn to boot

@@ -186,6 +186,7 @@ type grant struct {
 // dropped before it gets anything: it then counts as a start no longer.
 type claim struct {
 	line    *line
+	awaited bool // a call waits for it
 	inside  *place
 	dropped bool
 	got     chan booted

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/internal/host"
 	"lambent/internal/host/hosttest"
 	"lambent/internal/hostinfo"
 	"lambent/internal/pool"
@@ -206,7 +207,7 @@ func TestAnInstanceThatBootsWhileThePoolEndsGoesToo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := i.Boot(t.Context(), hosttest.Node(), 512)
+	c, err := i.Boot(t.Context(), host.Boot{Runtime: hosttest.Node(), EphemeralMB: 512})
 	if err == nil {
 		err = p.BootDone(of(1, "f", "echo", 128), i, c)
 	}

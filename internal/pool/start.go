@@ -119,7 +119,7 @@ func (p *Pool) serveQueued() {
 //
 // +checklocks:p.mu
 func (p *Pool) claim(l *line) *claim {
-	c := &claim{line: l, got: make(chan booted, 1)}
+	c := &claim{line: l, awaited: len(l.waiters) > 0, got: make(chan booted, 1)}
 	l.supply.claims = append(l.supply.claims, c)
 	return c
 }
@@ -129,7 +129,7 @@ func (p *Pool) claim(l *line) *claim {
 //
 // +checklocks:p.mu
 func (p *Pool) claimInside(l *line, pl *place) *claim {
-	c := &claim{line: l, inside: pl, got: make(chan booted, 1)}
+	c := &claim{line: l, awaited: len(l.waiters) > 0, inside: pl, got: make(chan booted, 1)}
 	pl.claims = append(pl.claims, c)
 	return c
 }
@@ -513,11 +513,12 @@ func (p *Pool) watch(w *worker) {
 //
 // +checklocks:p.mu
 func (p *Pool) boot(s *supply) {
+	awaited := s.booting < len(s.claims) && s.claims[s.booting].awaited
 	s.booting++
 	p.booting++
 	p.instances++
 	p.work.Go(func() {
-		pl, c, err := p.bootInstance(s)
+		pl, c, err := p.bootInstance(s, awaited)
 		p.mu.Lock()
 		defer p.mu.Unlock()
 		defer p.poke()
@@ -582,13 +583,13 @@ func (p *Pool) bootFailed(s *supply, pl *place, err error) {
 
 // bootInstance boots an instance with a runtime that waits in it. A place that
 // is returned with an error is still to be destroyed.
-func (p *Pool) bootInstance(s *supply) (*place, *host.Container, error) {
+func (p *Pool) bootInstance(s *supply, awaited bool) (*place, *host.Container, error) {
 	ctx, cancel := context.WithTimeout(p.ctx, p.opts.BootTimeout)
 	defer cancel()
 	inst, err := p.host.Start(ctx, p.opts.InstanceMB)
 	if err != nil {
 		return nil, nil, err
 	}
-	c, err := inst.Boot(ctx, s.runtime, s.config.EphemeralMB)
+	c, err := inst.Boot(ctx, host.Boot{Runtime: s.runtime, EphemeralMB: s.config.EphemeralMB, Awaited: awaited})
 	return &place{inst: inst, supply: s, boots: map[placement.Configuration]int{}}, c, err
 }

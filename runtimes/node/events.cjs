@@ -255,4 +255,5 @@ function sayBooted() {
   later();
 }
 
-warmUp().then(begin, begin);
+if (process.env.LAMBENT_AWAITED) begin(); // a call waits
+else warmUp().then(begin, begin);
