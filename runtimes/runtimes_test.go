@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,8 +24,9 @@ var interpreters = map[lambent.Family]string{lambent.FamilyNode: "/usr/bin/node"
 // function is a function's code: file names and texts.
 type function map[string]string
 
-// start starts the bootstrap of a family and waits until it has booted.
-func start(t testing.TB, family lambent.Family) *runtimetest.Process {
+// start starts the bootstrap of a family and waits until it has booted. What is
+// given comes before it on the command line.
+func start(t testing.TB, family lambent.Family, before ...string) *runtimetest.Process {
 	t.Helper()
 	b, ok := runtimes.For(family)
 	if !ok {
@@ -38,7 +40,7 @@ func start(t testing.TB, family lambent.Family) *runtimetest.Process {
 	if err := os.WriteFile(path, b.Source(), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	p := runtimetest.Start(t, b.Args(interpreter, path)...)
+	p := runtimetest.Start(t, append(slices.Clone(before), b.Args(interpreter, path)...)...)
 	banner, err := p.Booted(t.Context())
 	if err != nil {
 		t.Fatalf("boot: %v; log: %s", err, p.Log())
@@ -266,6 +268,33 @@ func TestARuntimeThatWaitsForCodeAnswersWhetherItIsThere(t *testing.T) {
 			}
 			if a, err := invoke(t, p, event("1", `7`)); err != nil || string(a.Payload) != `7` {
 				t.Errorf("then it answers %s, %v", a.Payload, err)
+			}
+		})
+	}
+}
+
+// One that a call waits for has prepared nothing: it serves all the same, and its
+// function sees nothing of it.
+func TestARuntimeThatIsAwaitedServes(t *testing.T) {
+	t.Parallel()
+	for family, code := range map[lambent.Family]function{
+		lambent.FamilyNode:   {"index.mjs": `export const handler = async (event) => ({event, env: process.env});`},
+		lambent.FamilyPython: {"index.py": "import os\ndef handler(event, context):\n    return {'event': event, 'env': dict(os.environ)}\n"},
+	} {
+		t.Run(string(family), func(t *testing.T) {
+			t.Parallel()
+			p := start(t, family, "/usr/bin/env", runtimes.Awaited+"=1")
+			if err := assign(t, p, code, "index.handler", nil); err != nil {
+				t.Fatalf("%v; log: %s", err, p.Log())
+			}
+			for _, want := range []string{"first", "second"} {
+				got := decode[struct {
+					Event string
+					Env   map[string]string
+				}](t, call(t, p, `"`+want+`"`).Payload)
+				if _, seen := got.Env[runtimes.Awaited]; seen || got.Event != want {
+					t.Errorf("%+v, want the event %q and no %s", got, want, runtimes.Awaited)
+				}
 			}
 		})
 	}
