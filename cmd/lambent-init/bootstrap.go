@@ -23,11 +23,46 @@ const (
 	lastCapability  = 63
 )
 
-// startBootstrap starts the program there is to start: as the user of the
-// assignment, without capabilities and without the way to any, in the task root
-// as working directory, with no environment but the function's, in a process
-// group of its own.
-func startBootstrap(a *frame.Assignment, address string) (pid int, err error) {
+// launcher is a thread that has given up the way to more privileges, while the
+// rest of this process keeps what it has: programs are started from it.
+type launcher struct {
+	orders chan func()
+	err    error // why it could not give up; valid after the first order
+}
+
+// newLauncher makes the thread, which ends with close.
+func newLauncher() *launcher {
+	l := &launcher{orders: make(chan func())}
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		l.err = giveUp()
+		for order := range l.orders {
+			order()
+		}
+	}()
+	return l
+}
+
+func (l *launcher) close() { close(l.orders) }
+
+// forkExec is syscall.ForkExec, from the launcher's thread.
+func (l *launcher) forkExec(path string, args []string, attr *syscall.ProcAttr) (pid int, err error) {
+	done := make(chan struct{})
+	l.orders <- func() {
+		defer close(done)
+		if err = l.err; err == nil {
+			pid, err = syscall.ForkExec(path, args, attr)
+		}
+	}
+	<-done
+	return pid, err
+}
+
+// start starts the program there is to start: as the user of the assignment,
+// without capabilities and without the way to any, in the task root as working
+// directory, with no environment but the function's, in a process group of its
+// own.
+func (l *launcher) start(a *frame.Assignment, address string) (pid int, err error) {
 	path, args, err := program(a)
 	if err != nil {
 		return 0, err
@@ -48,20 +83,7 @@ func startBootstrap(a *frame.Assignment, address string) (pid int, err error) {
 	if a.User != nil && os.Getuid() == 0 {
 		attr.Sys.Credential = &syscall.Credential{Uid: a.User.UID, Gid: a.User.GID}
 	}
-
-	// What is given up is given up by one thread, from which the child is made.
-	// A goroutine that ends with its thread locked takes the thread with it, so
-	// the rest of this process keeps what it has.
-	started := make(chan struct{})
-	go func() {
-		defer close(started)
-		runtime.LockOSThread()
-		if err = giveUp(); err == nil {
-			pid, err = syscall.ForkExec(path, args, attr)
-		}
-	}()
-	<-started
-	if err != nil {
+	if pid, err = l.forkExec(path, args, attr); err != nil {
 		return 0, &os.PathError{Op: "fork/exec", Path: path, Err: err}
 	}
 	return pid, nil

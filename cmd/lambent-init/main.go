@@ -4,7 +4,8 @@
 //	lambent-init pause   the first process of a sandbox: reaps, and ends with its host
 //	lambent-init serve   runs a `provided` bootstrap and serves it the Runtime API
 //
-// In both, file descriptor 3 is the connection to the host, where there is one.
+// The second tries itself out before there is a bootstrap, and starts itself as one
+// (rehearse). In both, file descriptor 3 is the connection to the host, where there is one.
 package main
 
 import (
@@ -34,6 +35,11 @@ func run(args []string) int {
 	switch args[0] {
 	case "pause":
 		return pause()
+	case "rehearse":
+		if rehearsed() != nil {
+			return exitFault
+		}
+		return exitOK
 	case "serve":
 		status, err := serve()
 		if err != nil {

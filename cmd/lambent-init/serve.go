@@ -27,6 +27,10 @@ const apiAddress = "127.0.0.1:9001"
 // may take to be finished.
 const lastRequests = time.Second
 
+// awaited is the variable that says that a call waits for this process: it does
+// nothing beforehand (runtimes.Awaited).
+const awaited = "LAMBENT_AWAITED"
+
 // serve speaks to the host, and for it to a bootstrap: it waits for the code,
 // starts the bootstrap, serves it the Runtime API, and says at the end how it
 // ended. The status returned is the bootstrap's.
@@ -37,6 +41,11 @@ func serve() (status int, err error) {
 	}
 	host := guest.NewConn(file)
 	defer host.Close()
+	l := newLauncher()
+	defer l.close()
+	if os.Getenv(awaited) == "" {
+		_ = rehearse(l) // a function that cannot be started is told of when there is one
+	}
 	if err := host.Booted("lambent-init " + runtime.Version()); err != nil {
 		return 0, err
 	}
@@ -60,7 +69,7 @@ func serve() (status int, err error) {
 	defer server.Close()
 	background.Go(func() { _ = server.Serve(listener) }) // ends with Close
 
-	pid, err := startBootstrap(a, listener.Addr().String())
+	pid, err := l.start(a, listener.Addr().String())
 	if err != nil {
 		return exitFault, reportNoBootstrap(host, a, err)
 	}

@@ -21,11 +21,11 @@ func bootCommand(boot Boot) sandbox.Command {
 		Env: []string{"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/tmp", "LANG=en_US.UTF-8", "TZ=:UTC"},
 		Dir: "/", UID: sandbox.UserID, GID: sandbox.GroupID,
 	}
+	if boot.Awaited {
+		cmd.Env = append(cmd.Env, runtimes.Awaited+"=1")
+	}
 	if b, ok := runtimes.For(rt.Family); ok {
 		cmd.Path, cmd.Args = rt.Path, b.Args(rt.Path, sandbox.RuntimeDir+"/"+b.File)
-		if boot.Awaited {
-			cmd.Env = append(cmd.Env, runtimes.Awaited+"=1")
-		}
 		return cmd
 	}
 	cmd.Path = sandbox.InitPath
