@@ -1,13 +1,15 @@
-// Compile writes the seccomp programs of this architecture into the package
+// Command compile writes the seccomp programs of this architecture into the package
 // filters, as Go: into the folder it is started in, or the one it is given.
 package main
 
 import (
 	"fmt"
 	"go/format"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"gvisor.dev/gvisor/pkg/seccomp/precompiledseccomp"
@@ -50,7 +52,18 @@ func write(path string) error {
 func list(b *strings.Builder, name, whose string, programs []precompiledseccomp.Program) {
 	fmt.Fprintf(b, "\n// %s are %s programs.\nfunc %s() []precompiledseccomp.Program {\nreturn []precompiledseccomp.Program{\n", name, whose, name)
 	for _, p := range programs {
-		fmt.Fprintf(b, "%s,\n", p.Expr("", "precompiledseccomp"))
+		fmt.Fprintf(b, "{\nName: %q,\nBytecode32: []uint32{\n", p.Name)
+		for line := range slices.Chunk(p.Bytecode32, 8) {
+			for _, word := range line {
+				fmt.Fprintf(b, "0x%08x, ", word)
+			}
+			b.WriteString("\n")
+		}
+		b.WriteString("},\nVarOffsets: map[string][]int{\n")
+		for _, name := range slices.Sorted(maps.Keys(p.VarOffsets)) {
+			fmt.Fprintf(b, "%q: %#v,\n", name, p.VarOffsets[name])
+		}
+		b.WriteString("},\n},\n")
 	}
 	b.WriteString("}\n}\n")
 }
