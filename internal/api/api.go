@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
@@ -147,6 +148,7 @@ type API struct {
 	mappings    sync.Mutex // held while event source mappings are made or changed
 	signing     sync.Mutex // held while a code signing config is given to a function, or deleted
 
+	buffers  buffers
 	guard    *guard // nil where callers prove who they are
 	shapes   *shapes
 	model    *model
@@ -265,7 +267,7 @@ func (a *API) EndStreams() { a.endStreams() }
 
 // ServeHTTP answers one request.
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	c := call{w: w, r: r, id: newRequestID(), received: a.now()}
+	c := call{w: w, r: r, id: newRequestID(), received: a.now(), buffers: &a.buffers}
 	w.Header()[headerRequestID] = []string{string(c.id)}
 	defer func() { a.release(&c, c.reserved) }()
 	var err error
@@ -344,6 +346,7 @@ type call struct {
 	reserved int64      // bytes of the body budget
 	read     bool       // the body was read to prove the caller, and is payload
 	payload  []byte
+	buffers  *buffers // nil: none are kept
 }
 
 // query returns a parameter of the query, nil where it is not there.
@@ -355,8 +358,32 @@ func (c *call) query(name string) *string {
 }
 
 func (c *call) reply(status int, answer any) error {
-	writeJSON(c.w, status, answer)
+	body := c.buffers.take()
+	encodeJSON(c.w, body, status, answer)
+	c.buffers.give(body)
 	return nil
+}
+
+// buffers keeps what answers were encoded in for the next ones. A page of a list
+// is 60 KB: made anew for each, they would have the collector look through all
+// functions at every fiftieth call.
+type buffers struct{ pool sync.Pool }
+
+func (b *buffers) take() *bytes.Buffer {
+	if b != nil {
+		if buffer, ok := b.pool.Get().(*bytes.Buffer); ok {
+			return buffer
+		}
+	}
+	return new(bytes.Buffer)
+}
+
+func (b *buffers) give(buffer *bytes.Buffer) {
+	const most = 256 << 10 // bytes; a longer answer is a rare one
+	if b != nil && buffer.Cap() <= most {
+		buffer.Reset()
+		b.pool.Put(buffer)
+	}
 }
 
 func unknownOperation(r *http.Request) error {

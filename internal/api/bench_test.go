@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -118,5 +119,35 @@ func benchmarkHTTP(b *testing.B, h http.Handler, path string) {
 	}
 	if err := <-served; err != http.ErrServerClosed {
 		b.Error(err)
+	}
+}
+
+// BenchmarkListAPage is a page of 50 functions, without HTTP. What it leaves for
+// the collector decides how many of such calls meet one at work.
+func BenchmarkListAPage(b *testing.B) {
+	functions := newFakeFunctions()
+	for i := range 50 {
+		name := lambent.FunctionName(fmt.Sprintf("function-with-a-usual-name-%05d", i))
+		if _, err := functions.CreateFunction(b.Context(), &lambent.Function{Account: "123456789012", Name: name, Runtime: "nodejs20.x", Handler: "index.handler"}, nil, lambent.Unpublished); err != nil {
+			b.Fatal(err)
+		}
+	}
+	a, err := New(Options{Functions: functions, Objects: &registry.Objects{}, Policies: &fakePolicies{}, Invoker: echoInvoker{}, CheckPackage: checkZip})
+	if err != nil {
+		b.Fatal(err)
+	}
+	r, err := http.NewRequest("GET", "/2015-03-31/functions", nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=123456789012/20261121/us-east-1/lambda/aws4_request, SignedHeaders=host, Signature=0")
+	w := &discardWriter{header: http.Header{}}
+	b.ReportAllocs()
+	for b.Loop() {
+		clear(w.header)
+		a.ServeHTTP(w, r)
+	}
+	if w.status != http.StatusOK || w.header.Get("Content-Length") == "" {
+		b.Errorf("status %d, %s bytes", w.status, w.header.Get("Content-Length"))
 	}
 }

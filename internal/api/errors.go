@@ -160,8 +160,12 @@ func (a *API) writeError(w http.ResponseWriter, r *http.Request, operation strin
 // writeJSON answers with v. v is one of this package's answer types, all of
 // which can be encoded.
 func writeJSON(w http.ResponseWriter, status int, v any) {
-	var body bytes.Buffer
-	e := json.NewEncoder(&body)
+	encodeJSON(w, new(bytes.Buffer), status, v)
+}
+
+// encodeJSON is writeJSON by way of an empty buffer.
+func encodeJSON(w http.ResponseWriter, body *bytes.Buffer, status int, v any) {
+	e := json.NewEncoder(body)
 	e.SetEscapeHTML(false)
 	if err := e.Encode(v); err != nil {
 		status = http.StatusInternalServerError

@@ -33,6 +33,7 @@ func (a *API) listFunctions(c *call) error {
 	name, of, _ := strings.Cut(after, ":")
 	if q.FunctionVersion == nil {
 		functions, next := a.functions.ListFunctions(c.caller.Account, lambent.FunctionName(name), q.size())
+		answer.Functions = make([]functionConfiguration, 0, len(functions))
 		for _, f := range functions {
 			answer.Functions = append(answer.Functions, a.configuration(f, "").listed())
 		}
@@ -40,6 +41,7 @@ func (a *API) listFunctions(c *call) error {
 		return c.reply(http.StatusOK, answer)
 	}
 	functions, next, nextOf := a.functions.ListAllVersions(c.caller.Account, lambent.FunctionName(name), lambent.Version(of), q.size())
+	answer.Functions = make([]functionConfiguration, 0, len(functions))
 	for _, f := range functions {
 		answer.Functions = append(answer.Functions, a.configuration(f, string(f.Version)).listed())
 	}
