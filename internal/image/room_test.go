@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -64,6 +65,31 @@ func TestWhatTheDiskHasNoRoomForIsGone(t *testing.T) {
 		_, err := f.hold(f.save(imageOf(t, v1.Config{}, layerOf(t, test.files...)), "large"))
 		e, ok := errors.AsType[*lambent.Error](err)
 		if !ok || e.Kind != lambent.KindUnavailable || !errors.Is(err, errFull) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if n := inDir(t, f.layerDir("")) + inDir(t, f.rootDir("")); n != 0 {
+			t.Errorf("%s: %d things are left", what, n)
+		}
+	}
+}
+
+// A path that the disk cannot have is the image's fault, and none of it is left.
+func TestSecurityPathsTooLongForTheDiskAreTheImagesFault(t *testing.T) {
+	long := strings.Repeat(strings.Repeat("d", 200)+"/", 20)
+	loop := []file{{name: "a", content: "->b"}, {name: "b", content: "->a"}, {name: "c", content: "=>a/x"}}
+	for what, files := range map[string][]file{
+		"a file far down":     {{name: long + "f", content: "1"}},
+		"a folder far down":   {{name: long}},
+		"a link through loop": loop,
+		"below a file":        {{name: "f", content: "1"}, {name: "l", content: "=>f/x"}},
+	} {
+		f := newFixture(t)
+		_, err := f.hold(f.save(imageOf(t, v1.Config{}, layerOf(t, files...)), "img"))
+		e, ok := errors.AsType[*lambent.Error](err)
+		if !ok || e.Kind != lambent.KindInvalid {
+			t.Errorf("%s: %v", what, err)
+		}
+		if err := f.Prune(nothing); err != nil {
 			t.Errorf("%s: %v", what, err)
 		}
 		if n := inDir(t, f.layerDir("")) + inDir(t, f.rootDir("")); n != 0 {

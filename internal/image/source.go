@@ -402,6 +402,8 @@ func refusal(op, uri string, err error) error {
 		out.Message = fmt.Sprintf("The source image %s is larger than the %d bytes, or the %d files, that are allowed.", uri, int64(maxBytes), maxEntries)
 	case errors.Is(err, errHostile):
 		out.Message = "The source image " + uri + " cannot be unpacked: " + err.Error()
+	case errors.Is(err, unix.ENAMETOOLONG):
+		out.Message = "The source image " + uri + " cannot be unpacked: it has a path that is too long."
 	case status == http.StatusNotFound, errors.Is(err, fs.ErrNotExist):
 		out.Reason, out.Message = "ImageDeleted", "Source image "+uri+" does not exist. Provide a valid source image."
 	case status == http.StatusUnauthorized, status == http.StatusForbidden:
