@@ -296,3 +296,43 @@ func TestAFloodOfOneAccountLeavesAnotherItsShare(t *testing.T) {
 		t.Errorf("of two accounts one had %d answers, the other %d", many.Load(), few.Load())
 	}
 }
+
+// On a machine that another account floods, calls that follow each other find the
+// container of the one before.
+func TestBesideAFloodCallsThatFollowEachOtherFindTheirContainer(t *testing.T) {
+	s := newServer(t, "--limits-instances", "3", "--instance-memory", "256", "--pool-nodejs", "0", "--pool-python", "0", "--pool-provided", "0")
+	flooder, other := s.Caller(t, fix.accounts.Next()), s.Caller(t, fix.accounts.Next())
+	flooder.Create(t, sleeping("flood"))
+	other.Create(t, sleeping("quiet"))
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	var all sync.WaitGroup
+	var flooded atomic.Int64
+	for range 100 {
+		all.Go(func() {
+			for ctx.Err() == nil {
+				if _, err := flooder.Call(ctx, "flood", 200); err == nil {
+					flooded.Add(1)
+				}
+			}
+		})
+	}
+	lab.Eventually(t, "the flood has the machine", func() error {
+		if n := flooded.Load(); n < 20 {
+			return fmt.Errorf("%d answers", n)
+		}
+		return nil
+	})
+	const calls = 10
+	reused := 0
+	for range calls {
+		if _, a := lab.Do[string](t, other, "quiet", 1); a.Header.Get("X-Lambent-Start-Kind") == "container_reuse" {
+			reused++
+		}
+	}
+	stop()
+	all.Wait()
+	if reused < calls/2 {
+		t.Errorf("%d of %d calls found a container", reused, calls)
+	}
+}

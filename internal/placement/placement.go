@@ -89,6 +89,9 @@ type Snapshot struct {
 	Queued, MaxQueue int
 	// Times are what starts of the request's configuration took lately.
 	Times Times
+	// Grace is for how long an instance that is idle is left to an account that has
+	// no more of them than who asks: a caller who comes back at once finds it.
+	Grace time.Duration
 }
 
 // Times are how long a start took lately from the decision until its container
@@ -218,7 +221,7 @@ func Decide(s Snapshot, req Request, now time.Time) Plan {
 	w.because = machineFull
 	p := Plan{Action: Queue, why: w}
 	if s.Destroying <= s.Queued { // else room comes free for this caller without an eviction
-		p.evict(s, now)
+		p.evict(s, req.Key.Account, now)
 	}
 	return p
 }
@@ -260,9 +263,8 @@ func Stand(s Snapshot, req Request) Plan {
 // evict finds what to destroy for a caller who else would wait for an execution
 // to end: the assigned instance on which nothing has run for longest, else a
 // warm instance, from the configuration with the most of them.
-func (p *Plan) evict(s Snapshot, now time.Time) {
-	if s.Containers != nil && s.Containers.resting.oldest != nil {
-		r := s.Containers.resting.oldest
+func (p *Plan) evict(s Snapshot, account lambent.AccountID, now time.Time) {
+	if r := s.Containers.longestIdle(account, now.Add(-s.Grace)); r != nil {
 		p.Evict = r.instance
 		p.why.because, p.why.instance, p.why.age = evictIdle, r.instance, max(0, now.Sub(r.since))
 		return

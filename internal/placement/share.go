@@ -48,3 +48,27 @@ func (cs *Containers) Holdings() map[lambent.AccountID]int {
 	}
 	return n
 }
+
+// longestIdle is the instance on which nothing has run for longest, of those that
+// may be ended for an account: an account that has no more of them keeps one that
+// became idle after since.
+func (cs *Containers) longestIdle(account lambent.AccountID, since time.Time) *room {
+	if cs == nil {
+		return nil
+	}
+	for r := cs.resting.oldest; r != nil; r = r.newer {
+		if !r.since.After(since) || r.account == account || len(cs.byAccount[r.account]) > len(cs.byAccount[account]) {
+			return r
+		}
+	}
+	return nil
+}
+
+// RestsSince is when the instance on which nothing has run for longest became
+// idle; zero where there is none.
+func (cs *Containers) RestsSince() time.Time {
+	if cs.resting.oldest == nil {
+		return time.Time{}
+	}
+	return cs.resting.oldest.since
+}

@@ -34,7 +34,7 @@ func (p *Pool) keep(now time.Time) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	next := now.Add(time.Hour)
-	for _, at := range []time.Time{p.topUp(now), p.refill(now), p.expire(now), p.probe(now)} {
+	for _, at := range []time.Time{p.topUp(now), p.refill(now), p.expire(now), p.serveRested(now), p.probe(now)} {
 		if !at.IsZero() && at.Before(next) {
 			next = at
 		}

@@ -46,7 +46,7 @@ type Options struct {
 	InstanceMB   int                    // what the containers of an instance may be allotted in all
 	Spares       int                    // runtimes kept waiting on an instance beside those in use
 	IdleTimeout  time.Duration          // a container unused for this long is stopped
-	Turn         time.Duration          // on a full machine, how long a caller waits before callers of other functions make way, who came later; 0: for as long as it takes
+	Turn         time.Duration          // on a full machine, how long a caller waits before callers of other functions make way, who came later, and an idle instance is left alone; 0: for as long as it takes, and not at all
 	IdleMost     time.Duration          // the same for code that is used much; IdleTimeout where it is less
 	InitTimeout  time.Duration          // AWS: 10 s
 	BootTimeout  time.Duration          // of an instance and its runtime, before any code of users is involved
@@ -283,6 +283,7 @@ func (p *Pool) Acquire(ctx context.Context, fn *lambent.Function, standIns ...*l
 	} else {
 		p.carryOut(plan, l)
 	}
+	p.awaitRest()
 	p.mu.Unlock()
 
 	select {
@@ -365,7 +366,7 @@ func (p *Pool) snapshot(l *line, queued int) placement.Snapshot {
 	return placement.Snapshot{
 		Containers: &p.containers, Warm: p.warm,
 		Instances: p.instances + p.pending(), MaxInstances: p.opts.MaxInstances, Destroying: p.destroying,
-		Queued: queued, MaxQueue: p.opts.MaxQueue, Times: *p.timesOf(l.supply.config),
+		Queued: queued, MaxQueue: p.opts.MaxQueue, Times: *p.timesOf(l.supply.config), Grace: p.opts.Turn,
 	}
 }
 
@@ -486,6 +487,7 @@ func (p *Pool) offer(w *worker, kind lambent.StartKind, reason string, loaded ho
 	}
 	if p.queued > 0 && p.containers.Resting() {
 		p.serveQueued() // others may have it stopped to make room
+		p.awaitRest()
 	}
 }
 

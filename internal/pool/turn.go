@@ -91,3 +91,34 @@ func (p *Pool) makeWay(w *worker, now time.Time) (made bool) {
 	}
 	return false
 }
+
+// awaitRest has the keeper look when an idle instance has been left alone for
+// long enough, while callers wait whom it could make room for.
+//
+// +checklocks:p.mu
+func (p *Pool) awaitRest() {
+	if p.queued > 0 && p.opts.Turn > 0 && p.containers.Resting() {
+		p.poke()
+	}
+}
+
+// serveRested decides anew for callers who wait, when an idle instance has been
+// left alone for long enough.
+//
+// +checklocks:p.mu
+func (p *Pool) serveRested(now time.Time) (again time.Time) {
+	if p.queued == 0 || p.opts.Turn == 0 || !p.containers.Resting() {
+		return time.Time{}
+	}
+	if due := p.containers.RestsSince().Add(p.opts.Turn); now.Before(due) {
+		return due
+	}
+	p.serveQueued()
+	if !p.containers.Resting() {
+		return time.Time{}
+	}
+	if due := p.containers.RestsSince().Add(p.opts.Turn); now.Before(due) {
+		return due
+	}
+	return time.Time{} // when one that is being destroyed is gone, it is looked again
+}
