@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"lambent"
@@ -149,9 +150,20 @@ func (v *visit) read(doc any) error {
 		}
 	}
 	if err != nil {
-		return &lambent.Error{Op: "read request", Kind: lambent.KindMalformed, Err: err, Message: "The body is not the JSON document this path takes: " + err.Error()}
+		return &lambent.Error{Op: "read request", Kind: lambent.KindMalformed, Err: err, Message: "The body is not the JSON document this path takes: " + inWords(err)}
 	}
 	return nil
+}
+
+// inWords tells what is wrong with a document in the caller's terms, not in Go's.
+func inWords(err error) string {
+	if wrong, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		if wrong.Field == "" {
+			return "it is a JSON " + wrong.Value
+		}
+		return fmt.Sprintf("the member %s cannot be a JSON %s", wrong.Field, wrong.Value)
+	}
+	return strings.TrimPrefix(err.Error(), "json: ")
 }
 
 func newAccountDoc(a *identity.Account) accountDoc {

@@ -262,11 +262,7 @@ func (a *API) signingConfig(c *call, operation, arn string) (*registry.CodeSigni
 // getFunctionCodeSigningConfig does GetFunctionCodeSigningConfig.
 func (a *API) getFunctionCodeSigningConfig(c *call) error {
 	const operation = "GetFunctionCodeSigningConfig"
-	var q struct{ FunctionName string }
-	if err := a.input(c, operation, &q); err != nil {
-		return err
-	}
-	ref, _, err := a.unqualified(c, operation, q.FunctionName)
+	ref, err := a.wholeFunction(c, operation)
 	if err != nil {
 		return err
 	}
@@ -280,11 +276,7 @@ func (a *API) getFunctionCodeSigningConfig(c *call) error {
 // deleteFunctionCodeSigningConfig does DeleteFunctionCodeSigningConfig.
 func (a *API) deleteFunctionCodeSigningConfig(c *call) error {
 	const operation = "DeleteFunctionCodeSigningConfig"
-	var q struct{ FunctionName string }
-	if err := a.input(c, operation, &q); err != nil {
-		return err
-	}
-	ref, _, err := a.unqualified(c, operation, q.FunctionName)
+	ref, err := a.wholeFunction(c, operation)
 	if err != nil {
 		return err
 	}

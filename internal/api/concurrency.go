@@ -61,11 +61,7 @@ func (a *API) putFunctionConcurrency(c *call) error {
 // getFunctionConcurrency does GetFunctionConcurrency.
 func (a *API) getFunctionConcurrency(c *call) error {
 	const operation = "GetFunctionConcurrency"
-	var q struct{ FunctionName string }
-	if err := a.input(c, operation, &q); err != nil {
-		return err
-	}
-	ref, _, err := a.unqualified(c, operation, q.FunctionName)
+	ref, err := a.wholeFunction(c, operation)
 	if err != nil {
 		return err
 	}
@@ -75,11 +71,7 @@ func (a *API) getFunctionConcurrency(c *call) error {
 // deleteFunctionConcurrency does DeleteFunctionConcurrency.
 func (a *API) deleteFunctionConcurrency(c *call) error {
 	const operation = "DeleteFunctionConcurrency"
-	var q struct{ FunctionName string }
-	if err := a.input(c, operation, &q); err != nil {
-		return err
-	}
-	ref, _, err := a.unqualified(c, operation, q.FunctionName)
+	ref, err := a.wholeFunction(c, operation)
 	if err != nil {
 		return err
 	}

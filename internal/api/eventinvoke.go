@@ -204,19 +204,7 @@ type listEventInvokeAnswer struct {
 // listFunctionEventInvokeConfigs does ListFunctionEventInvokeConfigs.
 func (a *API) listFunctionEventInvokeConfigs(c *call) error {
 	const operation = "ListFunctionEventInvokeConfigs"
-	var q struct {
-		FunctionName string
-		Marker       *string
-		MaxItems     *int
-	}
-	if err := a.input(c, operation, &q); err != nil {
-		return err
-	}
-	ref, _, err := a.unqualified(c, operation, q.FunctionName)
-	if err != nil {
-		return withMessage(err, "The function doesn't exist.")
-	}
-	page, next, err := pageOf(a.objects.EventInvokeConfigs, ref.Account, string(ref.Name), q.Marker, q.MaxItems, nil)
+	page, next, err := pageOfFunction(a, c, operation, a.objects.EventInvokeConfigs, "The function doesn't exist.")
 	if err != nil {
 		return err
 	}

@@ -98,11 +98,7 @@ func (a *API) putFunctionRecursionConfig(c *call) error {
 // getFunctionRecursionConfig does GetFunctionRecursionConfig.
 func (a *API) getFunctionRecursionConfig(c *call) error {
 	const operation = "GetFunctionRecursionConfig"
-	var q struct{ FunctionName string }
-	if err := a.input(c, operation, &q); err != nil {
-		return err
-	}
-	ref, _, err := a.unqualified(c, operation, q.FunctionName)
+	ref, err := a.wholeFunction(c, operation)
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,16 @@ func (a *API) unqualified(c *call, operation, name string) (lambent.FunctionRef,
 	return ref, f, err
 }
 
+// wholeFunction is unqualified for a request that says nothing but which function.
+func (a *API) wholeFunction(c *call, operation string) (lambent.FunctionRef, error) {
+	var q struct{ FunctionName string }
+	if err := a.input(c, operation, &q); err != nil {
+		return lambent.FunctionRef{}, err
+	}
+	ref, _, err := a.unqualified(c, operation, q.FunctionName)
+	return ref, err
+}
+
 // settingsKey is where the settings of a function as a whole are.
 func settingsKey(ref lambent.FunctionRef) registry.ObjectKey {
 	return registry.ObjectKey{Account: ref.Account, Parent: string(ref.Name)}
@@ -100,6 +110,27 @@ func pageOf[T any](t *registry.Table[T], account lambent.AccountID, parent strin
 		next = &text
 	}
 	return page, next, nil
+}
+
+// pageOfFunction is one page of what the function that a request names has in a
+// table. missing is what AWS says there of one that is not there; "" for the usual.
+func pageOfFunction[T any](a *API, c *call, operation string, t *registry.Table[T], missing string) (page []registry.Object[T], next *string, err error) {
+	var q struct {
+		FunctionName string
+		Marker       *string
+		MaxItems     *int
+	}
+	if err := a.input(c, operation, &q); err != nil {
+		return nil, nil, err
+	}
+	ref, _, err := a.unqualified(c, operation, q.FunctionName)
+	if err != nil && missing != "" {
+		err = withMessage(err, missing)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return pageOf(t, ref.Account, string(ref.Name), q.Marker, q.MaxItems, nil)
 }
 
 // seconds is how AWS writes most times of objects.

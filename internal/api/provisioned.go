@@ -174,19 +174,7 @@ type listProvisionedAnswer struct {
 // listProvisionedConcurrencyConfigs does ListProvisionedConcurrencyConfigs.
 func (a *API) listProvisionedConcurrencyConfigs(c *call) error {
 	const operation = "ListProvisionedConcurrencyConfigs"
-	var q struct {
-		FunctionName string
-		Marker       *string
-		MaxItems     *int
-	}
-	if err := a.input(c, operation, &q); err != nil {
-		return err
-	}
-	ref, _, err := a.unqualified(c, operation, q.FunctionName)
-	if err != nil {
-		return err
-	}
-	page, next, err := pageOf(a.objects.Provisioned, ref.Account, string(ref.Name), q.Marker, q.MaxItems, nil)
+	page, next, err := pageOfFunction(a, c, operation, a.objects.Provisioned, "")
 	if err != nil {
 		return err
 	}

@@ -181,19 +181,7 @@ type listURLsAnswer struct {
 // listFunctionURLConfigs does ListFunctionUrlConfigs.
 func (a *API) listFunctionURLConfigs(c *call) error {
 	const operation = "ListFunctionUrlConfigs"
-	var q struct {
-		FunctionName string
-		Marker       *string
-		MaxItems     *int
-	}
-	if err := a.input(c, operation, &q); err != nil {
-		return err
-	}
-	ref, _, err := a.unqualified(c, operation, q.FunctionName)
-	if err != nil {
-		return withMessage(err, "Function does not exist")
-	}
-	page, next, err := pageOf(a.objects.URLs, ref.Account, string(ref.Name), q.Marker, q.MaxItems, nil)
+	page, next, err := pageOfFunction(a, c, operation, a.objects.URLs, "Function does not exist")
 	if err != nil {
 		return err
 	}
