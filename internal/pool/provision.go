@@ -337,6 +337,8 @@ func (p *Pool) dedicatedFailed(d *dedication, err error) {
 	d.failure = ""
 	if failed, ok := errors.AsType[*StartError](err); ok {
 		d.failure = "FUNCTION_ERROR_INIT_FAILURE: " + failed.Err.Error() // AWS's code for it
+	} else if _, ok := errors.AsType[*host.CodeError](err); ok { // which another server may have, and the next try
+		d.failure = "the function's code could not be had; it is tried again"
 	}
 	p.log.Warn("a container of provisioned concurrency could not be started", "function", d.fn.Name, "version", d.fn.Version, "error", err)
 	p.poke()

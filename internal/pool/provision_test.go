@@ -1,6 +1,7 @@
 package pool_test
 
 import (
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -90,6 +91,21 @@ func TestWhatIsProvisionedNoMoreIsNotInitialisedToItsEnd(t *testing.T) {
 	well := hosttest.Function("f", "echo")
 	provision(p, well, 1)
 	provisioned(t, p, well, 1)
+}
+
+func TestProvisionedConcurrencyOfCodeThatIsMissingHasFailed(t *testing.T) {
+	f := hosttest.New(t, fake.Options{})
+	p := start(t, f, func(o *pool.Options) { o.Targets, o.IdleTimeout = nil, time.Hour })
+	fn := hosttest.Function("f", "echo")
+	release := f.Hold(fn.Code)
+	provision(p, fn, 1)
+	release(errors.New("it is gone"))
+	hosttest.Eventually(t, "it has failed", func() bool {
+		_, _, failure := p.Provisioned(fn)
+		return strings.Contains(failure, "code could not be had")
+	})
+	p.Provision(fn.Account, fn.Name, nil)
+	hosttest.Eventually(t, "everything is released", func() bool { return f.Driver.Alive() == fake.Alive{} })
 }
 
 func TestProvisionedContainersAreReplacedBeforeTheirCredentialsEnd(t *testing.T) {
