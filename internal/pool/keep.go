@@ -61,7 +61,7 @@ func (p *Pool) refill(now time.Time) (again time.Time) {
 		return p.yieldUntil
 	}
 	p.bootPending() // spares gave way, too
-	boots, again := placement.Refill(pools, placement.Room{Instances: p.opts.MaxInstances - p.instances, Boots: p.opts.MaxBoots - p.booting}, now)
+	boots, again := placement.Refill(pools, placement.Room{Instances: p.opts.MaxInstances - p.instances, Boots: p.sideBoots() - p.booting}, now)
 	for k, n := range boots {
 		for range n {
 			p.boot(supplies[k])

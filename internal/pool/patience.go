@@ -12,10 +12,10 @@ import (
 // all others are slower meanwhile: calls that never met begin to overlap. To start
 // a container for each that finds none idle then, with a runtime to be booted in
 // its place, makes the machine slower still, and more calls overlap, until it does
-// nothing but boot. So while something boots, a caller who can expect one of its
-// function's containers soon, by how long calls of it need to hold one, waits for
-// that, and has one started only when it does not come; and of a function of such
-// calls never more are started at once than run.
+// nothing but boot. So while something boots, or code is being loaded, a caller
+// who can expect one of its function's containers soon, by how long calls of it
+// need to hold one, waits for that, and has one started only when it does not
+// come; and of a function of such calls never more are started at once than run.
 
 // patience is for how long a caller waits so: with what a start takes from a
 // waiting runtime it stays below the 100 ms of P01-R7.
@@ -34,13 +34,13 @@ func (p *Pool) waitsFirst(l *line, plan placement.Plan) bool {
 	return false
 }
 
-// isSwift reports whether something boots, and whoever waits for a line's
-// containers in use can expect one soon.
+// isSwift reports whether something boots or starts, and whoever waits for a
+// line's containers in use can expect one soon.
 //
 // +checklocks:p.mu
 func (p *Pool) isSwift(l *line) bool {
 	short := l.use.short(time.Now())
-	return p.booting > 0 && l.workers > 0 && short > 0 && short <= patience
+	return p.booting+p.starts > 0 && l.workers > 0 && short > 0 && short <= patience
 }
 
 // bePatient has one of a line's callers wait before a container is started, if by

@@ -109,6 +109,10 @@ type Pool struct {
 	// +checklocks:mu
 	booting int
 	// +checklocks:mu
+	starts int // containers being brought up, for whomever
+	// +checklocks:mu
+	called time.Time // when a caller last got a container
+	// +checklocks:mu
 	queued int // callers for whom nothing is starting
 	// +checklocks:mu
 	busy int // leases out
@@ -454,6 +458,7 @@ func (l *Lease) Discard() {
 // +checklocks:p.mu
 func (p *Pool) leaseBegan(l *line, now time.Time) {
 	p.busy++
+	p.called = now
 	l.use.began(now)
 }
 

@@ -72,6 +72,7 @@ func (p *Pool) begin(plan placement.Plan, l *line, stood chan<- error) {
 			l.standing++
 		}
 	})
+	p.starts++
 	p.work.Go(func() {
 		if wait != nil {
 			got, err := p.await(wait)
@@ -169,12 +170,30 @@ func (p *Pool) bootPending() {
 	if p.pending() > 0 || time.Now().Before(p.yieldUntil) {
 		return
 	}
-	for _, pl := range p.places {
-		for p.booting < p.opts.MaxBoots && p.lacks(pl) {
-			p.bootInside(pl, pl.supply)
+	for _, assigned := range []bool{true, false} { // an account that has calls needs its spare sooner
+		for _, pl := range p.places {
+			for pl.assigned == assigned && p.booting < p.sideBoots() && p.lacks(pl) {
+				p.bootInside(pl, pl.supply)
+			}
 		}
 	}
 }
+
+// sideBoots is how many boots may run at once before one is begun that nobody
+// waits for. While there are calls it is a quarter of what it is else, for half
+// of the CPUs: calls that the boots took all of them from would wait for
+// their turn with every step, and overlap, and have more containers started.
+//
+// +checklocks:p.mu
+func (p *Pool) sideBoots() int {
+	if p.busy > 0 || time.Since(p.called) < callsLast {
+		return max(1, p.opts.MaxBoots/4)
+	}
+	return p.opts.MaxBoots
+}
+
+// callsLast is for how long after the last call more are expected.
+const callsLast = time.Second
 
 // dropUnneeded drops a claim that its line needs no more.
 //
@@ -424,6 +443,7 @@ func (p *Pool) started(st *start, pl *place, c *host.Container, loaded host.Load
 	w := &worker{container: c, line: l, place: pl, since: time.Now(), until: c.CredentialsEnd()}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.starts--
 	if !st.began.After(p.renewed[l.fn.Role]) { // its credentials may be older
 		w.until = time.Unix(0, 0)
 	}
@@ -476,6 +496,7 @@ func (p *Pool) startFailed(st *start, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	defer st.ended(err)
+	p.starts--
 	if err == errUnneeded {
 		if l.dedication != nil {
 			p.poke()
