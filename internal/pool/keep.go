@@ -70,6 +70,22 @@ func (p *Pool) refill(now time.Time) (again time.Time) {
 	return again
 }
 
+// sideBoots is how many boots may run at once before one is begun that nobody
+// waits for. While there are calls it is a quarter of what it is else, for half
+// of the CPUs: calls that the boots took all of them from would wait for
+// their turn with every step, and overlap, and have more containers started.
+//
+// +checklocks:p.mu
+func (p *Pool) sideBoots() int {
+	if p.busy > 0 || time.Since(p.called) < callsLast {
+		return max(1, p.opts.MaxBoots/4)
+	}
+	return p.opts.MaxBoots
+}
+
+// callsLast is for how long after the last call more are expected.
+const callsLast = time.Second
+
 // yield has what is not urgent give way to a start for so long: booting an
 // instance takes a CPU for a third of a second, and on a small machine it is the
 // one that the function's code is loaded on. Starts that follow each other put

@@ -188,6 +188,63 @@ func TestWithStrictRuntimesOnlyTheVeryVersionServes(t *testing.T) {
 	}
 }
 
+// What nobody waits for is booted on half of the CPUs at most while there are
+// calls, and on all of them where there are none.
+func TestWhileThereAreCallsFewerBootThatNobodyWaitsFor(t *testing.T) {
+	var mu sync.Mutex
+	running, most := 0, 0
+	gate := make(chan struct{})
+	f := hosttest.New(t, fake.Options{Before: func(ctx context.Context, c fake.Call) error {
+		if c.Op != fake.OpStart {
+			return nil
+		}
+		mu.Lock()
+		running++
+		most = max(most, running)
+		mu.Unlock()
+		defer func() {
+			mu.Lock()
+			running--
+			mu.Unlock()
+		}()
+		select {
+		case <-gate:
+		case <-ctx.Done():
+		}
+		return nil
+	}})
+	peak := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return most
+	}
+	p := start(t, f, func(o *pool.Options) {
+		o.Targets, o.MaxBoots, o.IdleTimeout = map[lambent.Family]int{lambent.FamilyNode: 6}, 8, time.Minute
+	})
+	hosttest.Eventually(t, "all boot at once", func() bool { return peak() == 6 })
+	for range 6 {
+		gate <- struct{}{}
+	}
+	ready(t, p, 6)
+	mu.Lock()
+	most = 0
+	mu.Unlock()
+	var leases []*pool.Lease
+	for n := range 5 {
+		leases = append(leases, acquire(t, p, of(n, "f", "echo", 128))) // an instance of the pool each
+	}
+	for range 5 {
+		gate <- struct{}{}
+	}
+	ready(t, p, 6)
+	if peak() > 2 {
+		t.Errorf("%d booted at once while there were calls, want 2 of 8", peak())
+	}
+	for _, l := range leases {
+		l.Release()
+	}
+}
+
 func TestABurstBootsAFewInstancesAtATimeAndNoMoreThanItNeeds(t *testing.T) {
 	var mu sync.Mutex
 	running, most := 0, 0

@@ -242,6 +242,47 @@ func TestWhileSomethingBootsShortCallsWaitForTheContainerInUse(t *testing.T) {
 	l.Release()
 }
 
+// So it is while code is being loaded, whosever it is: nothing is to be booted in
+// place of what the start took as long as there is no hurry.
+func TestWhileCodeIsLoadedShortCallsWaitForTheContainerInUse(t *testing.T) {
+	f := hosttest.New(t, fake.Options{})
+	p := sharing(t, f, nil)
+	fn, other := of(1, "f", "echo", 128), hosttest.Updated(of(2, "g", "count", 128), "its own")
+	acquire(t, p, fn).Release() // which was short
+	load := f.Hold(other.Code)
+	var loading sync.WaitGroup
+	loading.Go(func() {
+		l, err := p.Acquire(context.Background(), other)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		l.Release()
+	})
+	defer loading.Wait()
+	defer load(nil)
+	hosttest.Eventually(t, "the other is being loaded, and all has booted", func() bool {
+		return p.Waiting(other) == 1 && p.Queued() == 0 && p.Idle() == 6 // in two warm instances two each, and a spare in each of theirs
+	})
+	l := acquire(t, p, fn)
+	got := make(chan *pool.Lease)
+	go func() {
+		l, err := p.Acquire(context.Background(), fn)
+		if err != nil {
+			t.Error(err)
+		}
+		got <- l
+	}()
+	hosttest.Eventually(t, "a caller waits", func() bool { return p.Waiting(fn) == 1 })
+	first := l.Container.ID()
+	l.Release()
+	l = <-got
+	if l.Container.ID() != first || l.Kind != lambent.StartReuse {
+		t.Errorf("%s is a %s: %s", l.Container.ID(), l.Kind, l.Reason)
+	}
+	l.Release()
+}
+
 func TestWithoutRoomNothingStandsAndNothingIsEnded(t *testing.T) {
 	f := hosttest.New(t, fake.Options{})
 	p := sharing(t, f, func(o *pool.Options) { o.Targets, o.MaxInstances, o.Spares, o.InstanceMB = nil, 1, 0, 128 })

@@ -179,22 +179,6 @@ func (p *Pool) bootPending() {
 	}
 }
 
-// sideBoots is how many boots may run at once before one is begun that nobody
-// waits for. While there are calls it is a quarter of what it is else, for half
-// of the CPUs: calls that the boots took all of them from would wait for
-// their turn with every step, and overlap, and have more containers started.
-//
-// +checklocks:p.mu
-func (p *Pool) sideBoots() int {
-	if p.busy > 0 || time.Since(p.called) < callsLast {
-		return max(1, p.opts.MaxBoots/4)
-	}
-	return p.opts.MaxBoots
-}
-
-// callsLast is for how long after the last call more are expected.
-const callsLast = time.Second
-
 // dropUnneeded drops a claim that its line needs no more.
 //
 // +checklocks:p.mu
