@@ -347,18 +347,6 @@ func TestEndingAnEventTwiceChangesNothing(t *testing.T) {
 	f.wantDrained(t, hello, "b")
 }
 
-func TestFullDiskRefusesEventsAndKeepsThoseThatAreThere(t *testing.T) {
-	f := openQueue(t, t.TempDir(), Options{})
-	_, bytesBefore := f.Size()
-	err := f.Accept(t.Context(), &Event{Line: hello, Payload: make([]byte, MaxPayload+1)})
-	if lambent.KindOf(err) != lambent.KindTooLarge {
-		t.Errorf("too large: %v", err)
-	}
-	if n, b := f.Size(); n != 0 || b != bytesBefore {
-		t.Errorf("%d events, %d bytes", n, b)
-	}
-}
-
 func TestCloseKeepsWhatIsThereAndRefusesTheRest(t *testing.T) {
 	f := openQueue(t, t.TempDir(), Options{})
 	f.accept(t, hello, "a", "b")
