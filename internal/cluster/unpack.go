@@ -71,7 +71,8 @@ func (j *Journal) fetch(ctx context.Context, from uint64, batch, bytes int) ([]*
 		return nil, err
 	}
 	inbox := nats.NewInbox()
-	sub, err := j.reader.SubscribeSync(inbox)
+	answers := make(chan *nats.Msg, batch+1) // all there can be; the library's own would take 512 KiB for each call
+	sub, err := j.reader.ChanSubscribe(inbox, answers)
 	if err != nil {
 		return nil, err
 	}
@@ -83,9 +84,11 @@ func (j *Journal) fetch(ctx context.Context, from uint64, batch, bytes int) ([]*
 	defer cancel()
 	var msgs []*nats.Msg
 	for {
-		m, err := sub.NextMsgWithContext(ctx)
-		if err != nil {
-			return nil, err
+		var m *nats.Msg
+		select {
+		case m = <-answers:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
 		}
 		switch status := m.Header.Get("Status"); status {
 		case "":

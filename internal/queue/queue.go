@@ -22,8 +22,9 @@ type Options struct {
 	wall func() int64 // the machine's clock; a test's jumps
 }
 
-// DefaultCache is half a second of 16,000 small events.
-const DefaultCache = 8 << 20
+// DefaultCache is a second of 2,500 events of 1 KB; twice it, and what the garbage
+// collector leaves lying of as much again, are part of what the server takes.
+const DefaultCache = 4 << 20
 
 // journalName names the journal in its node. It is stored, so it stays.
 const journalName = "events"
