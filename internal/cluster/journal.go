@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -31,9 +32,6 @@ const (
 	dropReserve      = 9 << 20
 )
 
-// packVersion begins every message of a journal: entries, each after its length.
-const packVersion = 1
-
 // Journal is a log of entries in the order in which they were written. It is
 // read from any place, and dropped from its beginning.
 //
@@ -50,6 +48,7 @@ type Journal struct {
 	js      jetstream.JetStream
 	stream  jetstream.Stream
 	reader  *nats.Conn // of its own, so that reading holds up no write
+	blocks  *blocks
 	end     chan struct{}
 	ended   chan struct{}
 	work    chan struct{} // something was added to pending
@@ -119,6 +118,9 @@ func (n *Node) Journal(ctx context.Context, name string) (*Journal, error) {
 		})
 	}
 	if err == nil {
+		j.blocks, err = n.blocksOf(stream)
+	}
+	if err == nil {
 		j.reader, err = n.connect("lambent journal " + name)
 	}
 	if err != nil {
@@ -126,6 +128,15 @@ func (n *Node) Journal(ctx context.Context, name string) (*Journal, error) {
 	}
 	go j.run()
 	return j, nil
+}
+
+// blocksOf finds the files of a stream.
+func (n *Node) blocksOf(stream string) (*blocks, error) {
+	dirs, err := glob(filepath.Join(n.opts.Dir, "jetstream"), "*/streams/"+stream)
+	if err != nil || len(dirs) != 1 {
+		return nil, fmt.Errorf("look for the files of stream %s: there are %q: %w", stream, dirs, err)
+	}
+	return &blocks{dir: filepath.Join(dirs[0], "msgs")}, nil
 }
 
 // journalPrefix begins the names of journals' streams.
@@ -242,7 +253,7 @@ func (j *Journal) gather() []*appending {
 // buffer for the next.
 func (j *Journal) write(batch []*appending, buf []byte) []byte {
 	batch, err := j.admit(batch)
-	buf = append(buf, packVersion)
+	buf = append(buf, make([]byte, packHead)...)
 	count := 0
 	for _, w := range batch {
 		for _, e := range w.Entries {
@@ -252,6 +263,7 @@ func (j *Journal) write(batch []*appending, buf []byte) []byte {
 		}
 	}
 	var at Position
+	seal(buf)
 	if err == nil && count > 0 {
 		at, err = j.publish(buf)
 		at.Count = count

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"strconv"
 
 	"github.com/nats-io/nats.go"
@@ -27,6 +28,11 @@ var errUnreadable = errors.New("it is damaged")
 // Read reads one pack: KindNotFound where there is none of that number, as after
 // it was dropped, and where it cannot be read.
 func (j *Journal) Read(ctx context.Context, number uint64) (Pack, error) {
+	if message := j.blocks.read(number); message != nil {
+		if entries, err := unpack(message); err == nil {
+			return Pack{Number: number, Entries: entries, Bytes: len(message)}, nil
+		}
+	}
 	packs, err := j.ReadFrom(ctx, number, 0)
 	if err == nil && (len(packs) == 0 || packs[0].Number != number) {
 		err = storeError("read journal", fmt.Sprintf("%s/%d", j.name, number), jetstream.ErrMsgNotFound)
@@ -110,35 +116,60 @@ func (j *Journal) All(ctx context.Context, visit func(Pack) error) (damaged uint
 		return 0, err
 	}
 	for next := state.First; next <= state.Last; {
-		packs, err := j.ReadFrom(ctx, next, readBytes)
+		p, err := j.Read(ctx, next)
+		if lambent.KindOf(err) == lambent.KindNotFound && err != nil {
+			var more []Pack
+			if more, err = j.ReadFrom(ctx, next+1, 0); err == nil && len(more) == 0 {
+				damaged, next = damaged+1, next+1 // and the engine does not look further
+				continue
+			} else if err == nil {
+				p = more[0]
+			}
+		}
 		if err != nil {
 			return damaged, err
 		}
-		if len(packs) == 0 { // the one at next cannot be read, and the engine does not look further
-			damaged++
-			next++
-			continue
-		}
-		for _, p := range packs {
-			damaged += p.Number - next
-			next = p.Number + 1
-			if err := visit(p); err != nil {
-				return damaged, err
-			}
+		damaged += p.Number - next
+		next = p.Number + 1
+		if err := visit(p); err != nil {
+			return damaged, err
 		}
 	}
 	return damaged, nil
 }
 
+// A pack is a version, the CRC-32C of what follows, and entries, each after its
+// length.
+const (
+	packVersion = 1
+	packHead    = 1 + 4
+)
+
+func packSum(pack []byte) uint32 {
+	return crc32.Checksum(pack[packHead:], crc32.MakeTable(crc32.Castagnoli))
+}
+
+// seal completes a pack that was begun with packHead bytes of anything.
+func seal(pack []byte) {
+	pack[0] = packVersion
+	binary.LittleEndian.PutUint32(pack[1:], packSum(pack))
+}
+
 // unpack takes a pack apart. The entries are parts of it.
 func unpack(pack []byte) (entries [][]byte, err error) {
-	if len(pack) == 0 || pack[0] != packVersion {
-		return nil, &lambent.Error{Op: "read pack", Err: fmt.Errorf("%w, or was written by a newer version", errUnreadable)}
+	fail := func(err error) ([][]byte, error) { return nil, &lambent.Error{Op: "read pack", Err: err} }
+	switch {
+	case len(pack) < packHead:
+		return fail(errUnreadable)
+	case pack[0] != packVersion:
+		return fail(fmt.Errorf("it is of version %d, and this reads %d", pack[0], packVersion))
+	case binary.LittleEndian.Uint32(pack[1:]) != packSum(pack):
+		return fail(errUnreadable)
 	}
-	for rest := pack[1:]; len(rest) > 0; {
+	for rest := pack[packHead:]; len(rest) > 0; {
 		size, n := binary.Uvarint(rest)
 		if n <= 0 || size > uint64(len(rest)-n) {
-			return nil, &lambent.Error{Op: "read pack", Err: errUnreadable}
+			return fail(errUnreadable)
 		}
 		rest = rest[n:]
 		entries = append(entries, rest[:size:size])

@@ -104,7 +104,9 @@ func BenchmarkMillion(b *testing.B) {
 			dir := b.TempDir()
 			q := openDurable(b, dir)
 			before := resident(b)
-			lineOf := func(i int64) Line { return Line{"000000000000", lambent.FunctionName(fmt.Sprintf("f%d", i%int64(c.lines))), ""} }
+			lineOf := func(i int64) Line {
+				return Line{"000000000000", lambent.FunctionName(fmt.Sprintf("f%d", i%int64(c.lines))), ""}
+			}
 			var next atomic.Int64
 			var calls sync.WaitGroup
 			peak := watch(b)

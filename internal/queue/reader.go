@@ -11,7 +11,7 @@ import (
 
 // source is where packs are read from: a journal.
 type source interface {
-	ReadFrom(ctx context.Context, number uint64, bytes int) ([]cluster.Pack, error)
+	Read(ctx context.Context, number uint64) (cluster.Pack, error)
 }
 
 // reader reads packs and keeps those that were read last, because the next events
@@ -42,10 +42,6 @@ func newReader(from source, limit int) *reader {
 	return &reader{from: from, limit: limit, packs: map[uint64]*list.Element{}}
 }
 
-// aheadBytes is how much is read at once of packs that are read one after the
-// other.
-const aheadBytes = 256 << 10
-
 // pack gives the entries of a pack; KindNotFound where it is not there or cannot
 // be read.
 func (r *reader) pack(ctx context.Context, number uint64) ([][]byte, error) {
@@ -63,17 +59,10 @@ func (r *reader) pack(ctx context.Context, number uint64) ([][]byte, error) {
 	}
 	h := &held{number: number, read: make(chan struct{})}
 	r.packs[number] = r.order.PushFront(h)
-	ahead := 0
-	if _, follows := r.packs[number-1]; follows {
-		ahead = min(aheadBytes, r.limit/4)
-	}
 	r.mu.Unlock()
 
 	// Others wait for it, so it goes on without this caller.
-	found, err := r.from.ReadFrom(context.WithoutCancel(ctx), number, ahead)
-	if err == nil && (len(found) == 0 || found[0].Number != number) {
-		err = &lambent.Error{Op: "read event", Kind: lambent.KindNotFound, Message: "it is not in the journal, or is damaged there"}
-	}
+	p, err := r.from.Read(context.WithoutCancel(ctx), number)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	defer close(h.read)
@@ -83,25 +72,11 @@ func (r *reader) pack(ctx context.Context, number uint64) ([][]byte, error) {
 		delete(r.packs, number)
 		return nil, err
 	}
-	r.fill(h, found[0])
-	for _, p := range found[1:] {
-		if _, there := r.packs[p.Number]; !there {
-			next := &held{number: p.Number, read: make(chan struct{})}
-			r.packs[p.Number] = r.order.PushFront(next)
-			r.fill(next, p)
-			close(next.read)
-		}
-	}
+	const perEntry = 24 // a slice
+	h.entries, h.bytes = p.Entries, p.Bytes+perEntry*len(p.Entries)
+	r.used += h.bytes
 	r.evict()
 	return h.entries, nil
-}
-
-// +checklocks:r.mu
-func (r *reader) fill(h *held, p cluster.Pack) {
-	const perEntry = 24 // a slice
-	h.entries = p.Entries
-	h.bytes = p.Bytes + perEntry*len(p.Entries)
-	r.used += h.bytes
 }
 
 // evict drops what was not used for longest. One that is being read counts for

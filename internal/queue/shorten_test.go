@@ -155,7 +155,7 @@ type during struct {
 	do func()
 }
 
-func (d during) ReadFrom(ctx context.Context, number uint64, bytes int) ([]cluster.Pack, error) {
+func (d during) Read(ctx context.Context, number uint64) (cluster.Pack, error) {
 	d.do()
-	return d.source.ReadFrom(ctx, number, bytes)
+	return d.source.Read(ctx, number)
 }
