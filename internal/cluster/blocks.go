@@ -122,6 +122,21 @@ func (b *blocks) search(message uint64) (f *os.File, at int64, r record) {
 	return nil, 0, record{}
 }
 
+// begin gives the number of the first message of the block that a message is in, or
+// would be; 0 where there is none.
+func (b *blocks) begin(message uint64) uint64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.look()
+	first := uint64(0)
+	for _, k := range b.list {
+		if k.first <= message {
+			first = k.first
+		}
+	}
+	return first
+}
+
 // look lists the blocks there are now.
 //
 // +checklocks:b.mu

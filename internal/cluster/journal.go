@@ -25,11 +25,11 @@ const (
 
 // What writes to a journal leave of the disk: less than blobs, more than
 // records. Essential ones take of what is left for records, and leave what
-// dropping a prefix may need, which writes a block of 8 MiB anew.
+// dropping packs needs, which is that the engine notes what it has.
 const (
 	journalReserve   = 32 << 20
-	essentialReserve = 10 << 20
-	dropReserve      = 9 << 20
+	essentialReserve = 8 << 20
+	dropReserve      = 1 << 20
 )
 
 // Journal is a log of entries in the order in which they were written. It is
@@ -316,19 +316,21 @@ func (j *Journal) admit(batch []*appending) ([]*appending, error) {
 	return essential, nil
 }
 
-// Drop removes the packs before one, if they are there; they need not be.
-func (j *Journal) Drop(ctx context.Context, before uint64) error {
+// Drop removes packs before one, as many as make whole blocks of the engine's
+// files, 8 MiB, so that it need not write one anew. It tells from which on they
+// are kept.
+func (j *Journal) Drop(ctx context.Context, before uint64) (first uint64, err error) {
 	const op = "drop of journal"
-	if before <= 1 {
-		return nil
+	if first = j.blocks.begin(before); first <= 1 {
+		return first, nil
 	}
 	if err := j.node.requireSpace(op, j.name, dropReserve); err != nil {
-		return err
+		return 0, err
 	}
-	if err := j.stream.Purge(ctx, jetstream.WithPurgeSequence(before)); err != nil {
-		return storeError(op, j.name, err)
+	if err := j.stream.Purge(ctx, jetstream.WithPurgeSequence(first)); err != nil {
+		return 0, storeError(op, j.name, err)
 	}
-	return nil
+	return first, nil
 }
 
 // State tells how much there is.

@@ -96,7 +96,7 @@ func TestQueueGoesOnWhereSomebodyElseFilledTheDisk(t *testing.T) {
 		must(0, file.Close())(t)
 		wantFull(t, f.Accept(t.Context(), event(hello, "refused")))
 		a := f.take(t, hello)
-		if err := a.Retry(t.Context(), 0); left < 9<<20 {
+		if err := a.Retry(t.Context(), 0); left < 8<<20 {
 			wantFull(t, err)
 			a.Return()
 		} else if err != nil {

@@ -81,7 +81,7 @@ func (p *packs) dead() (before uint64, bytes int64) {
 // waste is the bytes, roughly, of what is not needed.
 func (p *packs) waste() int64 { return p.bytes - p.live }
 
-// drop forgets the packs before one that dead gave.
+// drop forgets the packs before one, of those that dead told of.
 func (p *packs) drop(before uint64) {
 	for p.first < before && p.lead > 0 {
 		p.bytes -= int64(p.table[p.skip].bytes)

@@ -10,8 +10,7 @@ import (
 )
 
 const (
-	// dropBytes is how much is dropped at once: a block of the engine, which is
-	// read to find what of it stays.
+	// dropBytes is how much is dropped at once: a block of the engine's files.
 	dropBytes = 8 << 20
 	// spareBytes is how much that is not needed a journal may have beside as much
 	// as is.
@@ -73,12 +72,17 @@ func (q *Queue) tidyUp(ctx context.Context) error {
 		q.mu.Unlock()
 		switch {
 		case dead >= dropBytes:
-			if err := q.journal.Drop(ctx, before); err != nil {
+			first, err := q.journal.Drop(ctx, before)
+			if err != nil {
 				return err
 			}
 			q.mu.Lock()
-			q.packs.drop(before)
+			some := first > q.packs.first
+			q.packs.drop(first)
 			q.mu.Unlock()
+			if !some {
+				return nil // what is dead is not whole blocks of a file yet
+			}
 		case wasteful:
 			moved, err := q.clear(ctx)
 			if err != nil || !moved {
