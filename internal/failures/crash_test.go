@@ -1,0 +1,177 @@
+package failures
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+
+	"lambent/internal/cluster"
+)
+
+// crashDir names, to the child, the folder it shall write to until it is killed.
+const crashDir = "LAMBENT_TEST_FAILURES_DIR"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(crashDir); dir != "" {
+		fmt.Fprintln(os.Stderr, failUntilKilled(dir))
+		os.Exit(1)
+	}
+	os.Exit(m.Run())
+}
+
+// failUntilKilled puts failures, settles some, redrives others, and says on its
+// standard output what of that was acknowledged.
+func failUntilKilled(dir string) error {
+	ctx := context.Background()
+	n := cluster.New(cluster.Options{Dir: dir})
+	if err := n.Open(ctx); err != nil {
+		return err
+	}
+	s, err := Open(ctx, n, Options{Queue: &fakeQueue{came: make(chan struct{}, 1)}})
+	if err != nil {
+		return err
+	}
+	var out sync.Mutex
+	say := func(format string, args ...any) {
+		out.Lock()
+		defer out.Unlock()
+		fmt.Printf(format+"\n", args...)
+	}
+	failing := make(chan error)
+	for w := range 8 {
+		go func() { // until it is killed
+			for i := 0; ; i++ {
+				r := failed(alice, "pay", fmt.Sprintf("%d-%d-%d", os.Getpid(), w, i))
+				r.Payload = bytes.Repeat([]byte("x"), 1+rand.IntN(20_000))
+				if err := s.Put(ctx, r); err != nil {
+					failing <- err
+				}
+				say("put %s %d", r.RequestID, len(r.Payload))
+				switch i % 4 {
+				case 0:
+					say("going %s", r.RequestID)
+					if err := s.Succeeded(ctx, r.Key); err != nil {
+						failing <- err
+					}
+					say("gone %s", r.RequestID)
+				case 1:
+					if err := s.Redrive(ctx, r.Key, nil); err != nil {
+						failing <- err
+					}
+					say("redriven %s", r.RequestID)
+				}
+			}
+		}()
+	}
+	return <-failing
+}
+
+func TestWhatWasPutSurvivesKill(t *testing.T) {
+	dir := t.TempDir()
+	size, gone, going, redriven := map[string]int{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for round := range 5 {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), crashDir+"="+dir)
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		stdout, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		left := 1 + rand.IntN(400)
+		for lines := bufio.NewScanner(stdout); lines.Scan(); {
+			var what, id string
+			var n int
+			_, _ = fmt.Sscan(lines.Text(), &what, &id, &n) // the last may be cut short: then n is not what it is to be
+			switch {
+			case what == "put" && strings.Count(lines.Text(), " ") == 2 && n > 0:
+				size[id] = n
+			case what == "going":
+				going[id] = true
+			case what == "gone":
+				gone[id] = true
+			case what == "redriven":
+				redriven[id] = true
+			}
+			if left--; left == 0 {
+				_ = cmd.Process.Kill() // it may have ended by itself, which is told below
+			}
+		}
+		_ = cmd.Wait() // says that it was killed
+		if left > 0 {
+			t.Fatalf("the child ended by itself: %s", stderr.String())
+		}
+
+		f := openStore(t, dir, Options{})
+		there := map[string]*Record{}
+		if _, err := f.List(t.Context(), Filter{}, 1_000_000, func(r *Record) error { there[string(r.RequestID)] = r; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		for id, n := range size {
+			r := there[id]
+			switch {
+			case r == nil && !going[id]:
+				t.Errorf("round %d: %s is lost", round, id)
+			case r != nil && gone[id]:
+				t.Errorf("round %d: %s is back", round, id)
+			case r != nil && len(r.Payload) != n:
+				t.Errorf("round %d: %s has a payload of %d bytes, not %d", round, id, len(r.Payload), n)
+			case r != nil && redriven[id] && r.Redriving.IsZero():
+				t.Errorf("round %d: %s is not marked any more", round, id)
+			}
+		}
+		if f.log.Len() > 0 {
+			t.Errorf("round %d: it says %s", round, f.log)
+		}
+		f.close(t)
+	}
+	if len(size) == 0 {
+		t.Error("nothing was put")
+	}
+}
+
+// TestPartOfAnEntryIsNeverAFailure cuts entries short at every place.
+func TestPartOfAnEntryIsNeverAFailure(t *testing.T) {
+	r := failed(alice, "pay", "a")
+	r.Original = &Original{"pay", "", []byte("before")}
+	entry, err := encodeRecord(envelope{key: r.Key, function: r.Function, order: 7, last: 8, mark: mark{9, byHealth}, redrives: 10, reason: r.Reason.number()}, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range entry {
+		if _, _, err := decodeRecord(entry[:n]); err == nil {
+			t.Errorf("%d of %d bytes are a failure", n, len(entry))
+		}
+	}
+	env, got, err := decodeRecord(entry)
+	if err != nil || env.order != 7 || env.mark != (mark{9, byHealth}) || got.Redrives != 10 || string(got.Original.Payload) != "before" {
+		t.Errorf("%+v, %+v, %v", env, got, err)
+	}
+}
+
+func FuzzEntriesFromTheDiskNeverPanic(f *testing.F) {
+	r := failed(alice, "pay", "a")
+	entry, err := encodeRecord(envelope{key: r.Key, function: r.Function, reason: 1}, r)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(entry)
+	f.Add(encodeGone([]hash{r.Key.hash()}))
+	f.Add(encodeMarks(mark{1, byTime}, []hash{r.Key.hash()}))
+	f.Fuzz(func(_ *testing.T, entry []byte) {
+		s := &Store{}
+		s.index.packs.add(1, len(entry))
+		_ = s.replay(makeRef(1, 0), entry) // whatever it is
+		_, _, _ = decodeRecord(entry)
+	})
+}
