@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"lambent/internal/bundle"
 	"os"
 	"path/filepath"
 	"slices"
@@ -149,45 +150,23 @@ func (lc *layerCache) fill(ctx context.Context, s *layerSet) (err error) {
 	return os.Rename(temp, s.dir)
 }
 
-// overlay puts the tree at source over the one at target. Where both have
-// something of the same name, source's stands, and only folders are merged. A
-// folder is entered only when it is one of target's own, never through a link.
+// overlay puts the tree of a layer over those before it, by hard links.
 func overlay(source, target string) error {
-	return filepath.WalkDir(source, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(source, path)
-		if err != nil || rel == "." {
-			return err
-		}
-		to := filepath.Join(target, rel)
-		there, err := os.Lstat(to)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			return err
-		case d.IsDir() && there.IsDir():
-			return nil
-		default:
-			if err := os.RemoveAll(to); err != nil {
-				return err
-			}
-		}
+	return bundle.Overlay(source, target, func(from, to string, d fs.DirEntry, there bool) error {
 		switch d.Type() {
 		case fs.ModeDir:
-			if err := os.Mkdir(to, 0o755); err != nil {
-				return err
+			if there {
+				return nil
 			}
 			return os.Chmod(to, 0o755) // umask
 		case fs.ModeSymlink:
-			link, err := os.Readlink(path)
+			link, err := os.Readlink(from)
 			if err != nil {
 				return err
 			}
 			return os.Symlink(link, to)
 		}
-		return os.Link(path, to)
+		return os.Link(from, to)
 	})
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"lambent/internal/bundle"
 	"lambent/internal/sandbox"
 )
 
@@ -103,45 +104,20 @@ func take(at *os.Root, r removal) error {
 	return nil
 }
 
-// overlay puts the tree of a layer over what is there, by hard links. What has
-// the same name is replaced, but for folders, which are merged; a folder is
-// entered only when it is one of target's own, never through a link.
+// overlay puts the tree of a layer over what is there, by hard links.
 func overlay(source, target string) error {
 	links := linker{}
 	seen := 0
-	return filepath.WalkDir(source, func(from string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		rel, err := filepath.Rel(source, from)
-		if err != nil || rel == "." {
-			return err
-		}
+	return bundle.Overlay(source, target, func(from, to string, d fs.DirEntry, _ bool) error {
 		if seen++; seen%(lookAtDisk/entryBytes) == 0 {
 			if err := requireRoom(target); err != nil {
 				return err
 			}
 		}
-		to := filepath.Join(target, rel)
-		there, err := os.Lstat(to)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			return err
-		case d.IsDir() && there.IsDir():
+		if d.IsDir() {
 			return like(from, to)
-		default:
-			if err := os.RemoveAll(to); err != nil {
-				return err
-			}
 		}
-		if !d.IsDir() {
-			return links.link(from, to)
-		}
-		if err := os.Mkdir(to, 0o755); err != nil {
-			return err
-		}
-		return like(from, to)
+		return links.link(from, to)
 	})
 }
 
