@@ -17,17 +17,19 @@ import (
 	"lambent/internal/cluster"
 )
 
-// openDurable opens a queue as a server does: every write is synced.
-func openDurable(b *testing.B, dir string) *Queue {
+// openDurable opens a queue as a server does: every write is synced. It is closed
+// by the function that is returned, or at the end.
+func openDurable(b *testing.B, dir string) (q *Queue, end func()) {
 	b.Helper()
 	node := cluster.New(cluster.Options{Dir: dir})
 	must(0, node.Open(b.Context()))(b)
-	q := must(Open(b.Context(), node, Options{}))(b)
-	b.Cleanup(func() {
+	q = must(Open(b.Context(), node, Options{}))(b)
+	end = sync.OnceFunc(func() {
 		must(0, q.Close())(b)
 		must(0, node.Close())(b)
 	})
-	return q
+	b.Cleanup(end)
+	return q, end
 }
 
 func small(l Line, i int64) *Event {
@@ -42,7 +44,7 @@ func small(l Line, i int64) *Event {
 func BenchmarkAccept(b *testing.B) {
 	for _, callers := range []int{1, 64} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
-			q := openDurable(b, b.TempDir())
+			q, _ := openDurable(b, b.TempDir())
 			ready := make(chan Line, 1)
 			q.Notify(func(l Line) {
 				select {
@@ -102,7 +104,7 @@ func BenchmarkMillion(b *testing.B) {
 		b.Run(fmt.Sprintf("lines=%d", c.lines), func(b *testing.B) {
 			const events = 1_000_000
 			dir := b.TempDir()
-			q := openDurable(b, dir)
+			q, end := openDurable(b, dir)
 			before := resident(b)
 			lineOf := func(i int64) Line {
 				return Line{"000000000000", lambent.FunctionName(fmt.Sprintf("f%d", i%int64(c.lines))), ""}
@@ -126,6 +128,12 @@ func BenchmarkMillion(b *testing.B) {
 			b.ReportMetric(peak()-before, "MB-peak-accepting")
 			runtime.GC()
 			b.ReportMetric(resident(b)-before, "MB-waiting")
+			end()
+			peak, began = watch(b), time.Now()
+			q, _ = openDurable(b, dir)
+			b.ReportMetric(time.Since(began).Seconds(), "s-opening")
+			b.ReportMetric(peak()-before, "MB-peak-opening")
+			runtime.GC()
 			peak = watch(b)
 			pace(b, q, lineOf(1))
 			b.ReportMetric(peak()-before, "MB-peak-at-5000/s")

@@ -298,3 +298,33 @@ func runUntil(t *testing.T, dir string, steps int, done func(step), end func(*os
 		t.Fatalf("the child ended by itself: %s", stderr.String())
 	}
 }
+
+func TestQueueWhoseJournalIsDamagedServesTheRestAndSaysSo(t *testing.T) {
+	for name, damage := range map[string]func([]byte) []byte{
+		"cut at the end": func(data []byte) []byte { return data[:len(data)-20] },
+		"zeroes at end":  func(data []byte) []byte { clear(data[len(data)-100:]); return data },
+		"in the middle":  func(data []byte) []byte { data[bytes.Index(data, []byte(`"e50"`))] ^= 1; return data },
+		"of the first":   func(data []byte) []byte { data[bytes.Index(data, []byte(`"e0"`))] ^= 1; return data },
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := openQueue(t, t.TempDir(), Options{})
+			for i := range 100 {
+				f.accept(t, hello, fmt.Sprintf("e%d", i))
+			}
+			f.close(t)
+			blocks := must(filepath.Glob(filepath.Join(f.dir, "jetstream/*/streams/JOURNAL_events/msgs/*.blk")))(t)
+			data := must(os.ReadFile(blocks[0]))(t)
+			must(0, os.WriteFile(blocks[0], damage(data), 0o600))(t)
+			f = openQueue(t, f.dir, Options{})
+			if got := f.drain(t, hello); len(got) < 98 || len(got) > 99 {
+				t.Errorf("%d of 100 events are left", len(got))
+			}
+			if !strings.Contains(f.log.String(), "is lost") {
+				t.Errorf("it says: %q", f.log)
+			}
+			f.accept(t, hello, "new")
+			f = f.again(t)
+			f.wantDrained(t, hello, "new")
+		})
+	}
+}

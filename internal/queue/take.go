@@ -149,8 +149,9 @@ func (q *Queue) leave(t *Taken) {
 
 // Retry has the event, as t.Event is now, come again after a time, of whole
 // milliseconds, and at the end of its line where that is 0. It is on the disk
-// when Retry returns nil. After an error, KindUnavailable or KindTooLarge, it is
-// the caller's as before. A restart makes nobody wait for longer.
+// when Retry returns nil, and its Payload and State are not to be changed any
+// more. After an error, KindUnavailable or KindTooLarge, it is the caller's as
+// before. A restart makes nobody wait for longer.
 func (t *Taken) Retry(ctx context.Context, after time.Duration) error {
 	q := t.queue
 	e := *t.Event // which whoever changes it later is not to change here
