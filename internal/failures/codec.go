@@ -70,6 +70,19 @@ const (
 	byHealth
 )
 
+// String is what a cause is called in records, in the words of the rules.
+func (c cause) String() string {
+	switch c {
+	case byTime:
+		return "after"
+	case byVersion:
+		return "new_version"
+	case byHealth:
+		return "when_healthy"
+	}
+	return "hand"
+}
+
 var (
 	errShort   = errors.New("an entry of the journal of failures is cut short")
 	errForeign = errors.New("an entry of the journal of failures is of a kind this version does not know")

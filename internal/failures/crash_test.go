@@ -114,7 +114,7 @@ func TestWhatWasPutSurvivesKill(t *testing.T) {
 
 		f := openStore(t, dir, Options{})
 		there := map[string]*Record{}
-		if _, err := f.List(t.Context(), Filter{}, 1_000_000, func(r *Record) error { there[string(r.RequestID)] = r; return nil }); err != nil {
+		if err := f.Find(Filter{}, 1_000_000).Each(t.Context(), func(r *Record) error { there[string(r.RequestID)] = r; return nil }); err != nil {
 			t.Fatal(err)
 		}
 		for id, n := range size {

@@ -46,31 +46,57 @@ func (s *Store) choose(f *Filter, oldestFirst bool, limit int, also func(*entry)
 	return all, more
 }
 
-// List calls visit with failures, the newest first, limit of them at most, until
-// it returns an error, which List then returns as it is. next is the Before of
-// those that follow, 0 where none do. What goes meanwhile is passed over.
-func (s *Store) List(ctx context.Context, f Filter, limit int, visit func(*Record) error) (next uint64, err error) {
-	all, more := s.choose(&f, false, limit, nil)
-	r := reading{store: s}
-	for _, one := range all {
+// Page is what a filter found: a number of failures, the newest first.
+type Page struct {
+	Next  uint64 // the Before of those that follow; 0: none do
+	store *Store
+	found []found
+}
+
+// Find finds failures, limit of them at most.
+func (s *Store) Find(f Filter, limit int) *Page {
+	p := &Page{store: s}
+	var more bool
+	if p.found, more = s.choose(&f, false, limit, nil); more {
+		p.Next = p.found[len(p.found)-1].order
+	}
+	return p
+}
+
+// Each calls visit with the failures of a page, which are read from the disk then,
+// until it returns an error, which Each then returns as it is. What went
+// meanwhile is passed over.
+func (p *Page) Each(ctx context.Context, visit func(*Record) error) error {
+	r := reading{store: p.store}
+	for _, one := range p.found {
 		record, err := r.read(ctx, one)
 		switch {
-		case lambent.KindOf(err) == lambent.KindNotFound && err != nil:
+		case err == nil:
+			err = visit(record)
+		case lambent.KindOf(err) == lambent.KindNotFound:
 			continue
-		case lambent.KindOf(err) == lambent.KindInternal && err != nil:
-			s.opts.Log.Error("a failure is not listed: it cannot be read from the disk", "err", err)
+		case lambent.KindOf(err) == lambent.KindInternal:
+			p.store.opts.Log.Error("a failure is not listed: it cannot be read from the disk", "err", err)
 			continue
-		case err != nil:
-			return 0, err
 		}
-		if err := visit(record); err != nil {
-			return 0, err
+		if err != nil {
+			return err
 		}
 	}
-	if more {
-		next = all[len(all)-1].order
+	return nil
+}
+
+// Locate gives the keys that failures have of a request id: one for each account
+// that has one.
+func (s *Store) Locate(id lambent.RequestID) (keys []Key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for account := range s.index.accounts {
+		if k := (Key{account, id}); s.index.find(k.hash()) != nil {
+			keys = append(keys, k)
+		}
 	}
-	return next, nil
+	return keys
 }
 
 // Newest is the order of the newest failure there was.

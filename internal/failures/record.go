@@ -84,6 +84,7 @@ type Record struct {
 	// Put passes over these.
 	Redrives  int       // how often it was put into the queue again
 	Redriving time.Time // since when it is there; zero: it is not
+	RedriveBy string    // who put it there: hand, after, new_version or when_healthy
 	Original  *Original // what it was before it was edited; nil: it was not
 }
 
@@ -177,7 +178,7 @@ func (r *Record) follow(old *Record, now time.Time) {
 	r.Original = old.Original
 	var again []Action
 	if !old.Redriving.IsZero() {
-		what := "redriven"
+		what := "redriven by " + old.RedriveBy
 		if r.Function != old.Function || r.Qualifier != old.Qualifier {
 			what += " to " + named(r.Function, r.Qualifier)
 		}

@@ -107,14 +107,9 @@ func (s *Store) RedriveAll(ctx context.Context, f Filter, by Batch) (p Progress,
 		size = min(size, max(1, int(by.Rate/batchesPerSecond)))
 	}
 	began := s.opts.now()
-	pace := time.NewTimer(0)
+	pace := time.NewTimer(time.Hour)
 	defer pace.Stop()
 	for p.Next = f.After; ; {
-		select {
-		case <-pace.C:
-		case <-ctx.Done():
-			return p, &lambent.Error{Op: "redrive failures", Kind: lambent.KindUnavailable, Err: context.Cause(ctx)}
-		}
 		n := size
 		if by.Limit > 0 {
 			n = min(n, by.Limit-p.Redriven-p.Skipped)
@@ -134,14 +129,19 @@ func (s *Store) RedriveAll(ctx context.Context, f Filter, by Batch) (p Progress,
 			p.Next = 0
 			return p, nil
 		}
-		if by.Limit > 0 && p.Redriven+p.Skipped >= by.Limit || by.For > 0 && s.opts.now().Sub(began) >= by.For {
-			return p, nil
-		}
 		wait := time.Duration(0)
 		if by.Rate > 0 {
 			wait = time.Duration(float64(done.Redriven) / by.Rate * float64(time.Second))
 		}
 		pace.Reset(wait)
+		select { // before it ends, too: whoever goes on keeps to the rate
+		case <-pace.C:
+		case <-ctx.Done():
+			return p, &lambent.Error{Op: "redrive failures", Kind: lambent.KindUnavailable, Err: context.Cause(ctx)}
+		}
+		if by.Limit > 0 && p.Redriven+p.Skipped >= by.Limit || by.For > 0 && s.opts.now().Sub(began) >= by.For {
+			return p, nil
+		}
 	}
 }
 

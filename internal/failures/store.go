@@ -246,7 +246,7 @@ func (s *Store) Put(ctx context.Context, r *Record) error {
 	if err != nil {
 		return err
 	}
-	r.Redrives, r.Original, r.Redriving = 0, nil, time.Time{}
+	r.Redrives, r.Original, r.Redriving, r.RedriveBy = 0, nil, time.Time{}, ""
 	k := r.Key.hash()
 	if err := s.hold(ctx, k); err != nil {
 		return err
@@ -382,6 +382,7 @@ func (s *Store) decode(entry []byte, m mark) (*Record, error) {
 	}
 	if m.since != 0 {
 		r.Redriving = time.Unix(m.since, 0).UTC()
+		r.RedriveBy = m.cause.String()
 		r.Redrives++
 	}
 	return r, nil
@@ -490,13 +491,13 @@ func (s *Store) change(ctx context.Context, k Key, waiting bool, edit func(*Reco
 			Message: "The failure is being redriven: wait until that has ended"}
 	}
 	edit(r)
-	redrives, redriving := r.Redrives, r.Redriving
+	redrives, redriving, redriveBy := r.Redrives, r.Redriving, r.RedriveBy
 	if r, err = r.bounded(op, s.opts.now()); err != nil {
 		return nil, err
 	}
-	r.Redrives, r.Redriving = redrives, redriving
+	r.Redrives, r.Redriving, r.RedriveBy = redrives, redriving, redriveBy
 	if waiting {
-		m, r.Redriving = mark{}, time.Time{} // it had been in the queue for too long to be there still
+		m, r.Redriving, r.RedriveBy = mark{}, time.Time{}, "" // it had been in the queue for too long to be there still
 	}
 	return r, s.write(ctx, r, order, m, false)
 }

@@ -134,14 +134,11 @@ func (f *fixture) get(t testing.TB, account lambent.AccountID, id string) *Recor
 
 func (f *fixture) list(t testing.TB, want Filter, limit int) (ids []string, next uint64) {
 	t.Helper()
-	next, err := f.List(t.Context(), want, limit, func(r *Record) error {
-		ids = append(ids, string(r.RequestID))
-		return nil
-	})
-	if err != nil {
+	p := f.Find(want, limit)
+	if err := p.Each(t.Context(), func(r *Record) error { ids = append(ids, string(r.RequestID)); return nil }); err != nil {
 		t.Fatal(err)
 	}
-	return ids, next
+	return ids, p.Next
 }
 
 func (f *fixture) wantListed(t testing.TB, want Filter, ids ...string) {

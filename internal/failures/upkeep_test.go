@@ -212,12 +212,12 @@ func BenchmarkPut(b *testing.B) {
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "puts/s")
 	if b.N > 1000 {
 		began := time.Now()
-		if _, err := s.List(b.Context(), Filter{Account: alice}, 100, func(*Record) error { return nil }); err != nil {
+		if err := s.Find(Filter{Account: alice}, 100).Each(b.Context(), func(*Record) error { return nil }); err != nil {
 			b.Error(err)
 		}
 		b.ReportMetric(float64(time.Since(began).Microseconds()), "µs-list-100")
 		began = time.Now()
-		if _, err := s.List(b.Context(), Filter{Account: alice}, 100_000, func(*Record) error { return nil }); err != nil {
+		if err := s.Find(Filter{Account: alice}, 100_000).Each(b.Context(), func(*Record) error { return nil }); err != nil {
 			b.Error(err)
 		}
 		b.ReportMetric(float64(time.Since(began).Milliseconds()), "ms-list-all")
