@@ -25,6 +25,9 @@ func TestSettingsOfAFunctionAreReplacedWholeAndReadStrictly(t *testing.T) {
 		{"GET", "", 200, `{"update":"lazy"}`},
 		{"PUT", `{"update":{"mode":"eager","max_staleness":"90s"}}`, 200, `{"update":{"mode":"eager","max_staleness":"1m30s"}}`},
 		{"PUT", `{}`, 200, `{}`},
+		{"PUT", `{"failures":{"store_sync":true,"reprocess":[{"after":"600s"},{"on":"new_version"},{"when_healthy":"https://db.example/health"}],"max":5,"rate":0.5}}`, 200,
+			`{"failures":{"store_sync":true,"reprocess":[{"after":"10m0s"},{"on":"new_version"},{"when_healthy":"https://db.example/health"}],"max":5,"rate":0.5}}`},
+		{"GET", "", 200, `{"failures":{"store_sync":true,"reprocess":[{"after":"10m0s"},{"on":"new_version"},{"when_healthy":"https://db.example/health"}],"max":5,"rate":0.5}}`},
 		{"PUT", `{"update":"exact"}`, 200, `{"update":"exact"}`},
 		{"DELETE", "", 204, ""},
 		{"GET", "", 200, `{}`},
@@ -36,6 +39,9 @@ func TestSettingsOfAFunctionAreReplacedWholeAndReadStrictly(t *testing.T) {
 	}
 	for body, part := range map[string]string{
 		`{"updates":"lazy"}`: `unknown field "updates"`, `{"update":"soon"}`: `"soon" is none of eager, lazy and exact`, `{"update":{"mode":"lazy","x":1}}`: `unknown field "x"`,
+		`{"failures":{"reprocess":[{}]}}`: "rule 1", `{"failures":{"reprocess":[{"after":"1m","on":"new_version"}]}}`: "must be one of", `{"failures":{"x":1}}`: `unknown field "x"`,
+		`{"failures":{"reprocess":[{"on":"luck"}]}}`: `"luck"`, `{"failures":{"reprocess":[{"after":"1ms"}]}}`: "10ms", `{"failures":{"reprocess":[{"when_healthy":"file:///etc/passwd"}]}}`: "no URL",
+		`{"failures":{"reprocess":[{"when_healthy":"http://a:b@c/"}]}}`: "without a user", `{"failures":{"max":0}}`: "between 1 and 100", `{"failures":{"rate":1e9}}`: "rate", `{"failures":{"max":"many"}}`: "JSON string",
 		`{"update":{"max_staleness":"1y"}}`: "max_staleness", `[]`: "it is a JSON array", `{"update":{"mode":7}}`: "cannot be a JSON number", `{`: "", `{} {}`: "more after", ``: "",
 	} {
 		if m := d.do(t, "PUT", path, body).wantError(t, 400, "InvalidRequestContentException"); !strings.Contains(m, part) || strings.Contains(m, "Go ") || strings.Contains(m, "json:") {

@@ -13,7 +13,8 @@ import (
 // for: a section for each part of the platform that asks for some. The names are for ever, on the disk
 // and for callers. The zero value is the defaults.
 type PlatformSettings struct {
-	Update *UpdateSettings `json:"update,omitempty"`
+	Update   *UpdateSettings  `json:"update,omitempty"`
+	Failures *FailureSettings `json:"failures,omitempty"`
 }
 
 // UpdateMode says how new code takes the place of old.
