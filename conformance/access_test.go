@@ -358,18 +358,26 @@ func TestSecurityAFunctionsCredentialsAreItsRolesAndEnd(t *testing.T) {
 	wantCode(t, list(f), "UnrecognizedClientException", "The security token included in the request is invalid.")
 }
 
-func TestGoFunctionsAreServedTheirCredentials(t *testing.T) {
+func TestFunctionsAreServedTheirCredentials(t *testing.T) {
 	t.Parallel()
 	c := newClosed(t)
 	lambentCommand(t, c.Server, c.root, "role", "create", "service/test", "--policy", policyFile(t, `{"Effect":"Allow","Action":"*","Resource":"*"}`))
-	c.caller.Create(t, golang(t).function("f"))
-	got, _ := lab.Do[map[string]string](t, c.caller, "f", op{"op": "credentials"})
-	function := c.CallerWith(t, c.account, aws.Credentials{AccessKeyID: got["AccessKeyId"], SecretAccessKey: got["SecretAccessKey"], SessionToken: got["Token"]})
-	if _, err := function.ListFunctions(t.Context(), &lambda.ListFunctionsInput{}); err != nil {
-		t.Errorf("credentials %v: %v", got, err)
-	}
-	if end, err := time.Parse(time.RFC3339, got["Expiration"]); err != nil || time.Until(end) < 11*time.Hour || time.Until(end) > 12*time.Hour {
-		t.Errorf("they end at %v, %v", end, err)
+	for _, l := range languages(t) {
+		t.Run(l.name, func(t *testing.T) {
+			t.Parallel()
+			c.caller.Create(t, l.function(l.name))
+			got, _ := lab.Do[map[string]string](t, c.caller, l.name, op{"op": "credentials"})
+			function := c.CallerWith(t, c.account, aws.Credentials{AccessKeyID: got["AccessKeyId"], SecretAccessKey: got["SecretAccessKey"], SessionToken: got["Token"]})
+			if _, err := function.ListFunctions(t.Context(), &lambda.ListFunctionsInput{}); err != nil {
+				t.Errorf("credentials %v: %v", got, err)
+			}
+			if end, err := time.Parse(time.RFC3339, got["Expiration"]); err != nil || time.Until(end) < 11*time.Hour || time.Until(end) > 12*time.Hour {
+				t.Errorf("they end at %v, %v", end, err)
+			}
+			if refused, _ := lab.Do[map[string]string](t, c.caller, l.name, op{"op": "credentials", "token": "another"}); refused["errorType"] != "InvalidAuthorizationToken" {
+				t.Errorf("with another token: %v", refused)
+			}
+		})
 	}
 }
 

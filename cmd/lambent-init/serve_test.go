@@ -345,8 +345,9 @@ func TestWrongUseIsExplained(t *testing.T) {
 		status int
 		want   string
 	}{
-		{nil, exitUsage, "usage: lambent-init pause|serve\n"},
-		{[]string{"dance"}, exitUsage, "lambent-init: unknown mode \"dance\"; modes are pause and serve\n"},
+		{nil, exitUsage, "usage: lambent-init pause|serve|credentials\n"},
+		{[]string{"dance"}, exitUsage, "lambent-init: unknown mode \"dance\"; modes are pause, serve and credentials\n"},
+		{[]string{"credentials"}, exitFault, "lambent-init credentials: file descriptor 3 is not a connection to a host\n"},
 		{[]string{"serve"}, exitFault, "lambent-init serve: file descriptor 3 is not a connection to a host\n"},
 	} {
 		out, err := initCommand(t, tt.args...).CombinedOutput()

@@ -43,6 +43,8 @@ type Container struct {
 	// +checklocks:mu
 	credentialsEnd time.Time // zero: never
 	// +checklocks:mu
+	served *os.File // the connection to what serves credentials; nil: nothing does
+	// +checklocks:mu
 	release func() // of the code; nil once done
 	// +checklocks:mu
 	idleSince time.Time
@@ -163,6 +165,13 @@ func (c *Container) Load(ctx context.Context, fn *lambent.Function, initLimit ti
 		c.mu.Unlock()
 	}
 	assignment := c.host.assignment(fn, c.runtime, files.image, stream, credentials, as)
+	// What never ends need not be asked for again, and a call would wait 20 ms for who
+	// could be asked.
+	if credentials != nil && assignment.Credentials == nil && !credentials.Expires.IsZero() {
+		if err := c.serveCredentials(ctx, credentials, assignment.Env); err != nil {
+			return Loaded{}, fmt.Errorf("load %s into container %s: %w", fn.Name, c.id, err)
+		}
+	}
 	err = c.session.Assign(ctx, &assignment)
 	c.logs.drain()
 	took := c.host.now().Sub(began)
@@ -362,9 +371,12 @@ func (c *Container) close(ctx context.Context) error {
 		if c.state != lambent.ContainerStopped {
 			c.changeState(lambent.ContainerStopped)
 		}
-		release := c.release
-		c.release = nil
+		release, served := c.release, c.served
+		c.release, c.served = nil, nil
 		c.mu.Unlock()
+		if served != nil {
+			_ = served.Close() // nothing was to be written
+		}
 		if release != nil {
 			release()
 		}

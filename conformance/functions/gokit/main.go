@@ -26,6 +26,7 @@ type event struct {
 	Status int      `json:"status"`
 	Ms     int      `json:"ms"`
 	Bytes  int      `json:"bytes"`
+	Token  *string  `json:"token"`
 	Lines  []string `json:"lines"`
 }
 
@@ -43,7 +44,7 @@ func handle(ctx context.Context, e event) (any, error) {
 	case "calls":
 		return calls, nil
 	case "credentials":
-		return askCredentials(ctx)
+		return askCredentials(ctx, e.Token)
 	case "env":
 		env := map[string]string{}
 		for _, pair := range os.Environ() {
@@ -118,12 +119,15 @@ func describe(ctx context.Context) (any, error) {
 func main() { lambda.Start(handle) }
 
 // askCredentials asks for the function's credentials as AWS's SDKs do.
-func askCredentials(ctx context.Context) (any, error) {
+func askCredentials(ctx context.Context, token *string) (any, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, os.Getenv("AWS_CONTAINER_CREDENTIALS_FULL_URI"), nil)
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Authorization", os.Getenv("AWS_CONTAINER_AUTHORIZATION_TOKEN"))
+	if token != nil {
+		req.Header.Set("Authorization", *token)
+	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return nil, err

@@ -23,6 +23,11 @@ const ops = {
   calls: () => calls,
   env: () => process.env,
   version: () => process.version,
+  credentials: async (event) => {
+    const token = event.token ?? process.env.AWS_CONTAINER_AUTHORIZATION_TOKEN;
+    const answer = await fetch(process.env.AWS_CONTAINER_CREDENTIALS_FULL_URI, { headers: { Authorization: token } });
+    return answer.json();
+  },
 
   context: (event, c) => ({
     requestId: c.awsRequestId, name: c.functionName, version: c.functionVersion, arn: c.invokedFunctionArn,

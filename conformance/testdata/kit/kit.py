@@ -34,6 +34,20 @@ def read(event, _):
     return attempt(go)
 
 
+def credentials(event, _):
+    import json
+    import urllib.error
+    import urllib.request
+
+    token = event.get("token", os.environ["AWS_CONTAINER_AUTHORIZATION_TOKEN"])
+    request = urllib.request.Request(os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"], headers={"Authorization": token})
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as refused:
+        return json.load(refused)
+
+
 def write(event, _):
     def go():
         with open(event["path"], "w") as f:
@@ -158,6 +172,7 @@ ops = {
     "nothing": lambda e, _: None,
     "calls": lambda e, _: calls,
     "env": lambda e, _: dict(os.environ),
+    "credentials": credentials,
     "version": lambda e, _: platform.python_version(),
     "context": context,
     "throw": throw,

@@ -58,7 +58,7 @@ type Fixture struct {
 func New(t testing.TB, opts fake.Options) *Fixture {
 	t.Helper()
 	f := &Fixture{Logs: &Logs{}, gates: map[string]chan struct{}{}, waiting: map[*os.File]bool{}, held: map[lambent.CodeHash]chan error{}}
-	opts.Programs = map[string]fake.Program{Node().Path: f.runtime, sandbox.InitPath: f.runtime}
+	opts.Programs = map[string]fake.Program{Node().Path: f.runtime, sandbox.InitPath: f.init}
 	f.Driver = fake.New(opts)
 	f.Host = host.New(host.Options{
 		Driver: f.Driver, Dir: t.TempDir(), Fetch: f.fetch, Images: images{dir: t.TempDir()}, Region: "eu-test-1", Logs: f.Logs, Log: slog.New(slog.DiscardHandler),
@@ -189,6 +189,18 @@ func (f *Fixture) wait(control *os.File, yes bool) {
 	} else {
 		delete(f.waiting, control)
 	}
+}
+
+// init is lambent-init: it serves credentials, and else pretends, too.
+func (f *Fixture) init(ctx context.Context, g *fake.Guest) int {
+	if len(g.Args) > 1 && g.Args[1] == "credentials" {
+		defer context.AfterFunc(ctx, func() { _ = g.Files[3].Close() })()
+		if guest.ServeCredentials(g.Files[3]) != nil {
+			return 1
+		}
+		return 0
+	}
+	return f.runtime(ctx, g)
 }
 
 // runtime is the pretended Node.

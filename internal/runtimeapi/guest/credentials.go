@@ -3,7 +3,12 @@ package guest
 import (
 	"crypto/subtle"
 	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"net"
 	"net/http"
+	"sync"
 	"time"
 
 	"lambent/internal/runtimeapi/frame"
@@ -28,11 +33,46 @@ type credentialsAnswer struct {
 func (a *API) SetCredentials(c *frame.Credentials) { a.credentials = c }
 
 func (a *API) serveCredentials(w http.ResponseWriter, r *http.Request) {
-	c := a.credentials
-	if c == nil {
+	if a.credentials == nil {
 		http.NotFound(w, r)
 		return
 	}
+	writeCredentials(w, r, a.credentials)
+}
+
+// ServeCredentials serves a container's credentials where its runtime, which
+// speaks to the host itself, does not: it reads them from the host, as JSON, tells
+// it the address it serves them at, as a line, and serves until the host ends the
+// connection.
+func ServeCredentials(host io.ReadWriteCloser) error {
+	defer host.Close()
+	c := new(frame.Credentials)
+	in := json.NewDecoder(host)
+	if err := in.Decode(c); err != nil {
+		return fmt.Errorf("serve credentials: read them: %w", err)
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("serve credentials: %w", err)
+	}
+	routes := http.NewServeMux()
+	routes.HandleFunc(CredentialsPath, func(w http.ResponseWriter, r *http.Request) { writeCredentials(w, r, c) })
+	server := &http.Server{Handler: routes, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: credentialsPatience, IdleTimeout: credentialsPatience}
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	defer server.Close()
+	serving.Go(func() { _ = server.Serve(listener) }) // ends with Close
+	if _, err := fmt.Fprintln(host, listener.Addr()); err != nil {
+		return fmt.Errorf("serve credentials: tell the host where: %w", err)
+	}
+	_, _ = io.Copy(io.Discard, host) // it says nothing more
+	return nil
+}
+
+// credentialsPatience is how long a caller of ServeCredentials may take to ask.
+const credentialsPatience = 5 * time.Second
+
+func writeCredentials(w http.ResponseWriter, r *http.Request, c *frame.Credentials) {
 	if !allow(w, r, http.MethodGet) {
 		return
 	}
