@@ -52,6 +52,7 @@ type commands struct {
 	Ls         lsCommand         `cmd:"" help:"List functions."`
 	Rm         rmCommand         `cmd:"" help:"Delete functions."`
 	Ps         psCommand         `cmd:"" help:"Show pools, instances, containers and executions; -w: live."`
+	Failures   failuresCommand   `cmd:"" help:"List, show, edit, redrive and delete requests that were not processed."`
 	Account    accountCommand    `cmd:"" help:"Make, list and remove accounts."`
 	Key        keyCommand        `cmd:"" help:"Make, list and revoke access keys."`
 	Role       roleCommand       `cmd:"" help:"Make, list and remove the roles of functions."`

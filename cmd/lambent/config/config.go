@@ -62,6 +62,10 @@ type Config struct {
 	StrictRuntimes   bool
 	LogBytes         int64         // kept of each function's log
 	KeepExecutions   int           // records of executions, all accounts together
+	FailureRetention time.Duration // how long a failure is kept since it failed last
+	FailureEntries   int           // failures that are kept at most
+	FailureBytes     int64         // of them on the disk
+	FailureHosts     []string      // beside those on the Internet, that the rules of functions may ask for their health
 	RoleCredentials  time.Duration // how long those of a function's role are valid
 	CgroupMode       string
 	LogLevel         slog.Level // of the server's own log
@@ -121,7 +125,7 @@ func Default(p Place) Config {
 		Pool:             map[lambent.Family]int{lambent.FamilyNode: 2, lambent.FamilyPython: 2, lambent.FamilyProvided: 1},
 		InstanceMemoryMB: 2048, InstanceCPUs: 2, InstanceSpares: 1, LimitConcurrency: 1000,
 		StreamBytes: aws.Most, StreamBurst: aws.Burst, StreamRate: aws.Rate,
-		LogBytes: 10 << 20, KeepExecutions: 100_000, RoleCredentials: 12 * time.Hour, CgroupMode: CgroupAuto, LogLevel: slog.LevelInfo, LogFormat: LogText,
+		LogBytes: 10 << 20, KeepExecutions: 100_000, FailureRetention: 14 * 24 * time.Hour, FailureEntries: 1_000_000, FailureBytes: 16 << 30, RoleCredentials: 12 * time.Hour, CgroupMode: CgroupAuto, LogLevel: slog.LevelInfo, LogFormat: LogText,
 		Roles: Roles(),
 	}
 }
@@ -135,6 +139,10 @@ var regionPattern = regexp.MustCompile(`^[a-z]{2}(-[a-z]+)+-\d$`)
 
 // hostPattern is the shape of a host name.
 var hostPattern = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*$`)
+
+// healthHostPattern is the shape of a host, perhaps with a port. That an IPv6
+// address without one is meant is seen from its colons.
+var healthHostPattern = regexp.MustCompile(`^([A-Za-z0-9_.-]+(:[0-9]{1,5})?|[0-9A-Fa-f:.]+|\[[0-9A-Fa-f:.]+\]:[0-9]{1,5})$`)
 
 // Validate names every bound c breaks, each on a line of its own that says which
 // key it is and what it may be. It is pure: whether the data folder can be
@@ -184,6 +192,12 @@ func (c Config) Validate() error {
 	check(c.LimitConcurrency >= 1 && c.LimitConcurrency <= 1_000_000, "limits.concurrency", "%d is not between 1 and 1000000", c.LimitConcurrency)
 	check(c.LogBytes >= 64<<10 && c.LogBytes <= 1<<40, "logs.bytes_per_function", "%d is not between 65536 and 1099511627776", c.LogBytes)
 	check(c.KeepExecutions >= 1000 && c.KeepExecutions <= 2_000_000, "executions.keep", "%d is not between 1000 and 2000000", c.KeepExecutions)
+	between("failures.retention", c.FailureRetention, minTime, 366*24*time.Hour)
+	check(c.FailureEntries >= 100 && c.FailureEntries <= 100_000_000, "failures.max_entries", "%d is not between 100 and 100000000", c.FailureEntries)
+	check(c.FailureBytes >= 1<<20 && c.FailureBytes <= 1<<50, "failures.max_bytes", "%d is not between 1048576 and 1125899906842624", c.FailureBytes)
+	for _, h := range c.FailureHosts {
+		check(h == "*" || healthHostPattern.MatchString(h), "failures.health_hosts", "%q is neither * nor a host, with its port where only that may be asked", h)
+	}
 	oneOf("cgroup", c.CgroupMode, CgroupAuto, CgroupV1, CgroupV2, CgroupNone)
 	oneOf("log_format", c.LogFormat, LogText, LogJSON)
 	for _, r := range c.Roles {

@@ -158,6 +158,10 @@ func TestValidateNamesEveryBoundThatIsBroken(t *testing.T) {
 		{set(func(c *Config) { c.StreamRate = 1 }), "streaming.rate: 1 is neither 0"},
 		{set(func(c *Config) { c.StreamRate = 0 }), ""},
 		{set(func(c *Config) { c.LogBytes = 1 }), "logs.bytes_per_function: 1 is not between 65536"},
+		{set(func(c *Config) { c.FailureRetention = time.Millisecond }), "failures.retention: 1ms is not between"},
+		{set(func(c *Config) { c.FailureEntries = 1 }), "failures.max_entries: 1 is not between"},
+		{set(func(c *Config) { c.FailureBytes = 1 }), "failures.max_bytes: 1 is not between"},
+		{set(func(c *Config) { c.FailureHosts = []string{"http://db/"} }), "failures.health_hosts"},
 		{set(func(c *Config) { c.KeepExecutions = 10 }), "executions.keep: 10 is not between 1000 and 2000000"},
 		{set(func(c *Config) { c.CgroupMode = "v3" }), `cgroup: "v3" is not one of auto, v1, v2, none`},
 		{set(func(c *Config) { c.LogFormat = "xml" }), `log_format: "xml" is not one of text, json`},
@@ -288,7 +292,8 @@ func TestEveryKeyCanComeFromTheEnvironmentAndTheCommandLine(t *testing.T) {
 		"pool.nodejs": "3", "pool.python": "4", "pool.provided": "5",
 		"instance.memory": "512", "instance.cpus": "1.5", "instance.spares": "2", "limits.concurrency": "77", "limits.instances": "6", "strict_runtimes": "true",
 		"streaming.bytes": "1000", "streaming.burst": "10", "streaming.rate": "2000",
-		"logs.bytes_per_function": "100000", "executions.keep": "5000", "cgroup": "none", "log_level": "error", "log_format": "json", "roles": "source,host,pool,front",
+		"logs.bytes_per_function": "100000", "executions.keep": "5000",
+		"failures.retention": "3h", "failures.max_entries": "1000", "failures.max_bytes": "2000000", "failures.health_hosts": "db.lan,127.0.0.1:80,::1", "cgroup": "none", "log_level": "error", "log_format": "json", "roles": "source,host,pool,front",
 	}
 	for _, k := range Keys() {
 		value, ok := values[k.Name]
