@@ -16,10 +16,31 @@ type Invocation struct {
 	TenantID      string // X-Amz-Tenant-Id; empty for none
 	WantLogTail   bool   // X-Amz-Log-Type: Tail
 	Exact         bool   // X-Lambent-Exact: nothing may stand in for what is asked for
+	Asynchronous  bool   // it was accepted before, and nobody waits for the answer
+
+	// Granted is told once that a container takes the call, before it is handed the
+	// event; nil: nobody is. It must not block.
+	Granted func()
 
 	// Stream takes an answer that the function streams; nil: such an answer is
 	// the Result's Payload like any other.
 	Stream AnswerStream
+}
+
+// RequireTenant refuses, in AWS's words, a call for a tenant of a function that
+// does not isolate its tenants, and one for none of a function that does; tenant
+// is "" for none (developer guide, "Tenant isolation").
+func (f *Function) RequireTenant(tenant string) error {
+	refuse := func(message string) error {
+		return &Error{Op: "invoke", Resource: string(f.Name), Kind: KindInvalid, Message: message}
+	}
+	switch isolates := f.TenantIsolation != ""; {
+	case isolates && tenant == "":
+		return refuse("The invoked function is enabled with tenancy configuration. Add a valid tenant ID in your request and try again.")
+	case !isolates && tenant != "":
+		return refuse("The invoked function is not enabled with tenancy configuration. Remove the tenant ID from your request and try again.")
+	}
+	return nil
 }
 
 // AnswerStream takes an answer as a function streams it. One goroutine calls it
@@ -41,6 +62,7 @@ type Result struct {
 	Payload       []byte // the function's answer, or AWS's error JSON
 	Streamed      bool   // the answer has gone to the Invocation's Stream: Payload is only the error
 	FunctionError string // "" or "Unhandled"
+	ErrorType     string // AWS's name for what the function did wrong, where it has one; "" also where it is only in the payload
 	Outcome       Outcome
 	LogTail       []byte // the last 4,096 bytes of the log, when asked for
 	Start         Start

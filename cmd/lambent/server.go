@@ -27,6 +27,7 @@ import (
 	"lambent/internal/invoke"
 	"lambent/internal/obs"
 	"lambent/internal/pool"
+	"lambent/internal/queue"
 	"lambent/internal/registry"
 	"lambent/internal/sandbox/gvisor"
 	"lambent/internal/stream"
@@ -61,6 +62,12 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	if err := node.Room(); err != nil {
 		log.Warn("functions cannot be created until there is room", "error", err)
 	}
+
+	events, err := queue.Open(ctx, node, queue.Options{Log: log})
+	if err != nil {
+		return err
+	}
+	undo.push(events.Close)
 
 	var workers *pool.Pool // from below on; nobody asks before it serves
 	who, err := openIdentities(ctx, cfg, node, log, func(arn string) { workers.Renew(arn) })
@@ -170,6 +177,13 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	close(placing)
 	poolCtx, stopPool := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
+	var asynchronous *invoke.Dispatcher
+	undo.push(func() error { // when what it runs has been ended with the pool
+		if asynchronous != nil {
+			asynchronous.Close()
+		}
+		return nil
+	})
 	// When the pool is told to end, executions have had their time: serve waits
 	// for their callers.
 	running.Go(func() { workers.Run(poolCtx, 0) })
@@ -196,8 +210,17 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	undo.push(code.close)
 	calls := invoke.New(invoke.Options{Functions: functions, Workers: workers, Region: cfg.Region, Log: log,
 		Recorder: obs.Recorder{Metrics: metrics, Executions: executions}})
+	asynchronous = invoke.NewDispatcher(eventDispatcher(cfg, eventParts{events: events, functions: functions, invoke: calls.Invoke, metrics: metrics, log: log}))
+	undo.push(background(context.WithoutCancel(ctx), func(stopping context.Context) error {
+		stop, cancel := context.WithCancel(stopping)
+		defer cancel()
+		defer context.AfterFunc(ctx, cancel)() // it drains while the door does
+		asynchronous.Run(stop)
+		return nil
+	}))
 	door, err := api.New(api.Options{Authenticate: authenticate(cfg, who), Functions: functions, Objects: &functions.Objects, Policies: functions, Invoker: calls, Hosts: cfg.Names(), BodyBudget: bodyBudget(hostinfo.System{}), Region: cfg.Region, Architecture: config.Arch(), Log: log,
 		Layers:       functions,
+		Events:       events,
 		Limits:       api.Limits{Concurrency: cfg.LimitConcurrency},
 		Provisioner:  kept,
 		FetchObject:  code.fetch,

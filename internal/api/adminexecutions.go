@@ -35,6 +35,8 @@ type executionDoc struct {
 	Account   lambent.AccountID    `json:"account"`
 	Function  lambent.FunctionName `json:"function"`
 	Version   lambent.Version      `json:"version"`
+	// InvocationType is AWS's: Event for an asynchronous call, else RequestResponse.
+	InvocationType string `json:"invocation_type"`
 	// What it was for, the same as version but where other code stood in for it;
 	// only there are the hashes of both.
 	RequestedVersion lambent.Version     `json:"requested_version"`
@@ -68,12 +70,20 @@ func newExecutionDoc(e *obs.Execution) executionDoc {
 		ReceivedAt: when(e.ReceivedAt), ExecStartedAt: when(e.ExecStartedAt), FinishedAt: when(e.FinishedAt),
 		StartKind: e.StartKind, Reason: e.Reason, Pool: e.Pool, InstanceID: e.Instance, ContainerID: e.Container,
 		MemoryMB: e.MemoryMB, MaxMemoryUsedMB: e.MaxMemoryUsedMB, CPUMillis: float64(e.CPU) / float64(time.Millisecond),
-		Status: e.Outcome.String(), Error: e.Error, RequestedVersion: e.Version,
+		InvocationType: invocationType(e.Asynchronous),
+		Status:         e.Outcome.String(), Error: e.Error, RequestedVersion: e.Version,
 	}
 	if e.StoodIn() {
 		doc.RequestedVersion, doc.Code, doc.RequestedCode = e.RequestedVersion, e.Code, e.RequestedCode
 	}
 	return doc
+}
+
+func invocationType(asynchronous bool) string {
+	if asynchronous {
+		return "Event"
+	}
+	return "RequestResponse"
 }
 
 // HandleExecutions serves GET /_lambent/v1/executions: the execution records, the

@@ -68,10 +68,10 @@ func TestExecutionsAreListedAsTheContractHasThem(t *testing.T) {
 	}}
 	d.HandleExecutions(f)
 	got := d.ask(t, "/_lambent/v1/executions", asOperator)
-	want := `[{"request_id":"r1","account":"123456789012","function":"f","version":"$LATEST","requested_version":"$LATEST","received_at":"2026-11-21T05:07:08.123456789Z",` +
+	want := `[{"request_id":"r1","account":"123456789012","function":"f","version":"$LATEST","invocation_type":"RequestResponse","requested_version":"$LATEST","received_at":"2026-11-21T05:07:08.123456789Z",` +
 		`"exec_started_at":"2026-11-21T05:07:08.124456789Z","finished_at":"2026-11-21T05:07:09.123456789Z","start_kind":"warm_pool","reason":"took a <warm> one",` +
 		`"pool":"nodejs","instance_id":"i-1","container_id":"c-1","memory_mb":128,"max_memory_used_mb":40,"cpu_ms":1.5,"status":"function_error","error":"Oops"}` + "\n" +
-		`,{"request_id":"r2","account":"123456789012","function":"f","version":"7","requested_version":"7","received_at":"2026-11-21T05:07:08.123456789Z",` +
+		`,{"request_id":"r2","account":"123456789012","function":"f","version":"7","invocation_type":"RequestResponse","requested_version":"7","received_at":"2026-11-21T05:07:08.123456789Z",` +
 		`"exec_started_at":null,"finished_at":"2026-11-21T05:07:08.123456789Z","start_kind":"","reason":"full",` +
 		`"pool":"","instance_id":"","container_id":"","memory_mb":128,"max_memory_used_mb":0,"cpu_ms":0,"status":"throttled","error":"ConcurrentInvocationLimitExceeded"}` + "\n]\n"
 	if diff := cmp.Diff(want, got.raw); diff != "" || got.status != 200 || got.header.Get("Content-Type") != "application/json" {

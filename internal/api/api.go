@@ -67,6 +67,7 @@ type Options struct {
 	Objects   *registry.Objects // what is not a function, of the same memory
 	Invoker   Invoker
 	Layers    Layers // nil: there are none
+	Events    Events // nil: there are no asynchronous calls
 	// CheckPackage refuses a package that must not be run, and tells how many bytes
 	// it has unpacked; a *lambent.Error speaks for itself.
 	CheckPackage func(zip []byte) (unpacked int64, err error)
@@ -129,6 +130,7 @@ type API struct {
 	policies     Policies
 	objects      *registry.Objects
 	invoker      Invoker
+	events       Events
 	layers       Layers
 	checkPackage func([]byte) (int64, error)
 	fetchObject  func(ctx context.Context, account lambent.AccountID, bucket, key, version string) (io.ReadCloser, int64, error)
@@ -180,6 +182,7 @@ func New(opts Options) (*API, error) {
 		provisioner:  opts.Provisioner,
 		invoker:      opts.Invoker,
 		layers:       opts.Layers,
+		events:       opts.Events,
 		checkPackage: opts.CheckPackage,
 		fetchObject:  opts.FetchObject,
 		images:       opts.Images,

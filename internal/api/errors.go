@@ -59,6 +59,7 @@ const reasonNoCodeSigningConfig = "NoCodeSigningConfig"
 // named are the exceptions that a Reason picks within its Kind.
 var named = map[string]exception{
 	"SerializationException":                        {http.StatusBadRequest, "SerializationException", bodyPlain},
+	reasonNotStored:                                 {http.StatusInternalServerError, "ServiceException", bodyService},
 	"UnknownOperationException":                     {http.StatusNotFound, "UnknownOperationException", bodyPlain},
 	"RequestTimeoutException":                       {http.StatusRequestTimeout, "RequestTimeoutException", bodyPlain},
 	"PolicyLengthExceededException":                 {http.StatusBadRequest, "PolicyLengthExceededException", bodyTyped},

@@ -16,6 +16,7 @@ func handlers() map[string]handler {
 		"UpdateFunctionConfiguration": (*API).updateFunctionConfiguration,
 		"DeleteFunction":              (*API).deleteFunction,
 		"Invoke":                      (*API).invoke,
+		"InvokeAsync":                 (*API).invokeAsync,
 		"InvokeWithResponseStream":    (*API).invokeWithResponseStream,
 		"PublishVersion":              (*API).publishVersion,
 		"ListVersionsByFunction":      (*API).listVersionsByFunction,
@@ -95,11 +96,8 @@ func remarks() map[string]string {
 	return map[string]string{
 		"CreateFunction": "no VPC, no dead-letter queue, no SnapStart, no file systems, no tracing: what is asked for and cannot be had is refused",
 		"AddPermission":  "a principal is not looked up: a user or role of its ARN need not exist",
-		"Invoke":         "types RequestResponse and DryRun",
 		"PublishVersion": "no PublishTo",
 
-		"PutFunctionEventInvokeConfig":    later + ": there are no asynchronous calls",
-		"UpdateFunctionEventInvokeConfig": later + ": there are no asynchronous calls",
 		"CreateFunctionUrlConfig":         later + ": nothing answers at a URL",
 		"UpdateFunctionUrlConfig":         later + ": nothing answers at a URL",
 		"CreateEventSourceMapping":        later + ": nothing polls",

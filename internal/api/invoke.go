@@ -27,14 +27,17 @@ func invokeTooLarge() *lambent.Error {
 // is taken apart without a regular expression, a map or a JSON tree.
 func (a *API) invoke(c *call) error {
 	const operation = "Invoke"
-	inv, err := a.invocation(c, operation, a.shapes.invocationType)
+	kind, limit := c.r.Header.Get("X-Amz-Invocation-Type"), invokeLimit()
+	if kind == "Event" {
+		limit = eventLimit()
+	}
+	inv, err := a.invocation(c, operation, a.shapes.invocationType, limit)
 	if err != nil {
 		return err
 	}
-	switch c.r.Header.Get("X-Amz-Invocation-Type") {
+	switch kind {
 	case "Event":
-		return &lambent.Error{Op: operation, Resource: c.params[0], Kind: lambent.KindUnsupported,
-			Message: "lambent does not implement the operation Invoke with the InvocationType Event yet: use RequestResponse"}
+		return a.acceptEvent(c, operation, inv)
 	case "DryRun":
 		return a.dryRun(c, inv)
 	}
@@ -50,9 +53,12 @@ func (a *API) invoke(c *call) error {
 }
 
 // invocation reads what the operations that run a function have in common.
-func (a *API) invocation(c *call, operation string, types []rule) (*lambent.Invocation, error) {
+func (a *API) invocation(c *call, operation string, types []rule, limit bodyLimit) (*lambent.Invocation, error) {
 	name, h := c.params[0], c.r.Header
 	qualifier := c.query("Qualifier")
+	if operation == "InvokeAsync" {
+		qualifier = nil // it has none, so it was not admitted by one
+	}
 	if err := a.checkInvoke(operation, name, qualifier, h, types); err != nil {
 		c.drain()
 		return nil, err
@@ -67,7 +73,7 @@ func (a *API) invocation(c *call, operation string, types []rule) (*lambent.Invo
 		c.drain()
 		return nil, err
 	}
-	payload, err := a.body(c, maxInvokeBody, invokeTooLarge())
+	payload, err := a.body(c, limit.bytes, limit.tooLarge)
 	if err != nil {
 		return nil, err
 	}

@@ -131,8 +131,6 @@ func TestInvokeRefuses(t *testing.T) {
 		kind    string
 		message string
 	}{
-		{"asynchronous", invokePath, `{}`, []string{"X-Amz-Invocation-Type", "Event"}, 501, "NotImplementedException",
-			"lambent does not implement the operation Invoke with the InvocationType Event yet: use RequestResponse"},
 		{"invocation and log type", invokePath, `{}`, []string{"X-Amz-Invocation-Type", "Later", "X-Amz-Log-Type", "Head"}, 400, "ValidationException",
 			"2 validation errors detected: Value 'Later' at 'invocationType' failed to satisfy constraint: Member must satisfy enum value set: [Event, RequestResponse, DryRun]; Value 'Head' at 'logType' failed to satisfy constraint: Member must satisfy enum value set: [None, Tail]"},
 		{"no JSON", invokePath, `nope`, nil, 400, "InvalidRequestContentException",

@@ -22,7 +22,7 @@ import (
 // waits (package stream).
 func (a *API) invokeWithResponseStream(c *call) error {
 	const operation = "InvokeWithResponseStream"
-	inv, err := a.invocation(c, operation, a.shapes.streamingInvocation)
+	inv, err := a.invocation(c, operation, a.shapes.streamingInvocation, invokeLimit())
 	if err != nil {
 		return err
 	}

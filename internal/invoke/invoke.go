@@ -99,6 +99,9 @@ func (s *Service) Invoke(ctx context.Context, inv *lambent.Invocation) (*lambent
 		if err != nil {
 			return s.failedStart(inv, asked, err)
 		}
+		if inv.Granted != nil && try == 1 {
+			inv.Granted()
+		}
 		c, fn := lease.Container, lease.Function
 		ev := host.Event{
 			RequestID: inv.RequestID, Payload: inv.Payload, Timeout: fn.Timeout(),
@@ -147,12 +150,13 @@ func (s *Service) settle(inv *lambent.Invocation, asked *lambent.Function, lease
 		result.Outcome, result.FunctionError = lambent.OutcomeFunctionError, unhandled
 		report.status, report.errorType = "error", answer.ErrorType
 	}
+	result.ErrorType = report.errorType
 	report.maxMemoryMB = c.MaxMemoryUsed()
 	c.End(report.lines()...)
 	if inv.WantLogTail {
 		result.LogTail = c.Tail()
 	}
-	s.record(fn, c, result, report)
+	s.record(inv, fn, c, result, report)
 	return result
 }
 
@@ -214,13 +218,13 @@ func (s *Service) failedStart(inv *lambent.Invocation, asked *lambent.Function, 
 	report := report{request: inv.RequestID, duration: failed.Took, memoryMB: fn.MemoryMB, maxMemoryMB: c.MaxMemoryUsed(), status: f.status, errorType: f.errorType}
 	c.End(report.lines()...)
 	result := &lambent.Result{
-		RequestID: inv.RequestID, Payload: f.payload, FunctionError: unhandled, Outcome: f.outcome,
+		RequestID: inv.RequestID, Payload: f.payload, FunctionError: unhandled, ErrorType: f.errorType, Outcome: f.outcome,
 		Start: start,
 	}
 	if inv.WantLogTail {
 		result.LogTail = c.Tail()
 	}
-	s.record(fn, c, result, report)
+	s.record(inv, fn, c, result, report)
 	return result, nil
 }
 

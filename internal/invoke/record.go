@@ -11,8 +11,8 @@ import (
 )
 
 // record tells of an execution that has ended in a container.
-func (s *Service) record(fn *lambent.Function, c *host.Container, r *lambent.Result, rep report) {
-	e := execution(fn, r.RequestID, r.Start)
+func (s *Service) record(inv *lambent.Invocation, fn *lambent.Function, c *host.Container, r *lambent.Result, rep report) {
+	e := execution(inv, fn, r.Start)
 	if r.Start.Kind == lambent.StartWarm {
 		e.Pool = string(c.Snapshot().Runtime.Family)
 	}
@@ -36,7 +36,7 @@ func (s *Service) recordRefusal(inv *lambent.Invocation, fn *lambent.Function, s
 		return // nothing was decided: this machine has no runtime for the function
 	}
 	start.ReceivedAt = inv.ReceivedAt
-	e := execution(fn, inv.RequestID, start)
+	e := execution(inv, fn, start)
 	e.Outcome, e.Error = lambent.OutcomeLost, kind.String()
 	if refused, ok := errors.AsType[*lambent.Error](err); ok && kind == lambent.KindThrottled {
 		e.Outcome, e.Error = lambent.OutcomeThrottled, refused.Reason
@@ -53,9 +53,9 @@ func (s *Service) recordRefusal(inv *lambent.Invocation, fn *lambent.Function, s
 }
 
 // execution is the part of a record that all have.
-func execution(fn *lambent.Function, id lambent.RequestID, start lambent.Start) obs.Execution {
+func execution(inv *lambent.Invocation, fn *lambent.Function, start lambent.Start) obs.Execution {
 	e := obs.Execution{
-		RequestID: id, Account: fn.Account, Function: fn.Name, Version: fn.Version,
+		RequestID: inv.RequestID, Asynchronous: inv.Asynchronous, Account: fn.Account, Function: fn.Name, Version: fn.Version,
 		ReceivedAt: start.ReceivedAt, ExecStartedAt: start.ExecStartedAt, FinishedAt: time.Now(),
 		StartKind: start.Kind, Reason: start.Reason, Instance: start.Instance, Container: start.Container,
 		MemoryMB: fn.MemoryMB,

@@ -22,6 +22,8 @@ type Execution struct {
 	Function  lambent.FunctionName
 	Version   lambent.Version // the served one
 
+	Asynchronous bool // it was accepted before, and nobody waited for the answer
+
 	ReceivedAt    time.Time
 	ExecStartedAt time.Time // the runtime was handed the event
 	FinishedAt    time.Time
@@ -69,7 +71,8 @@ const (
 	hasFinished
 	hasCPU
 	hasStandIn
-	knownFlags = 1<<iota - 1
+	isAsynchronous // which only was so
+	knownFlags     = 1<<iota - 1
 )
 
 // appendExecution appends the body of e. It takes any Execution: texts are cut to
@@ -86,6 +89,7 @@ func appendExecution(b []byte, e *Execution) []byte {
 	set(hasFinished, !e.FinishedAt.IsZero())
 	set(hasCPU, e.CPU > 0)
 	set(hasStandIn, e.StoodIn())
+	set(isAsynchronous, e.Asynchronous)
 	b = append(b, flags, byte(e.Outcome))
 	b = appendID(b, string(e.RequestID), packUUID())
 	b = appendID(b, string(e.Account), packDigits())
@@ -298,6 +302,7 @@ func parseExecution(body []byte) (Execution, error) {
 	r := reader{rest: body}
 	var e Execution
 	flags := r.byte()
+	e.Asynchronous = flags&isAsynchronous != 0
 	e.Outcome = lambent.Outcome(r.byte())
 	e.RequestID = lambent.RequestID(r.id(packUUID()))
 	e.Account = lambent.AccountID(r.id(packDigits()))

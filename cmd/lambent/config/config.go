@@ -44,6 +44,12 @@ type Config struct {
 	ImageLayouts     []string // folders in or below which image layouts may be
 	ImageCredentials string   // file of Docker's for the registries; empty: none
 
+	AsyncRetryDelays []time.Duration // before the second attempt of an event, the third
+	AsyncBackoff     time.Duration   // after the first throttle of a function with events
+	AsyncBackoffMost time.Duration
+	AsyncAgeSecond   time.Duration // what a second of MaximumEventAgeInSeconds lasts
+	HTTPDestinations []string      // hosts that records may be sent to: HOST, HOST:PORT, or * for any
+
 	IdleTimeout    time.Duration // a container unused for this long is destroyed
 	IdleTimeoutMax time.Duration // the same for code that is used much; 0: three times IdleTimeout
 	InitTimeout    time.Duration // how long a runtime may take to load its function
@@ -120,6 +126,7 @@ func Default(p Place) Config {
 	aws := stream.AWS()
 	return Config{
 		Listen: "127.0.0.1:4566", Data: p.DefaultData(), Auth: AuthOpen,
+		AsyncRetryDelays: []time.Duration{time.Minute, 2 * time.Minute}, AsyncBackoff: time.Second, AsyncBackoffMost: 5 * time.Minute, AsyncAgeSecond: time.Second,
 		IdleTimeout: 10 * time.Minute, InitTimeout: 10 * time.Second, DrainTimeout: 10 * time.Second,
 		Region: "us-east-1", S3Region: "us-east-1", S3PathStyle: true, S3Buckets: []string{"*"},
 		Pool:             map[lambent.Family]int{lambent.FamilyNode: 2, lambent.FamilyPython: 2, lambent.FamilyProvided: 1},
@@ -143,6 +150,9 @@ var hostPattern = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?
 // healthHostPattern is the shape of a host, perhaps with a port. That an IPv6
 // address without one is meant is seen from its colons.
 var healthHostPattern = regexp.MustCompile(`^([A-Za-z0-9_.-]+(:[0-9]{1,5})?|[0-9A-Fa-f:.]+|\[[0-9A-Fa-f:.]+\]:[0-9]{1,5})$`)
+
+// destinationPattern is the shape of a host, perhaps with a port.
+var destinationPattern = regexp.MustCompile(`^([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$`)
 
 // Validate names every bound c breaks, each on a line of its own that says which
 // key it is and what it may be. It is pure: whether the data folder can be
@@ -173,6 +183,16 @@ func (c Config) Validate() error {
 		check(hostPattern.MatchString(h), "hosts", "%q is not a host name; write it without scheme and port, as in lambent.lan", h)
 	}
 	c.validateCode(check)
+	check(len(c.AsyncRetryDelays) > 0 && len(c.AsyncRetryDelays) <= 2, "async.retry_delays", "there are %d of them, not one or two", len(c.AsyncRetryDelays))
+	for _, d := range c.AsyncRetryDelays {
+		between("async.retry_delays", d, 0, time.Hour)
+	}
+	between("async.backoff", c.AsyncBackoff, minTime, time.Hour)
+	between("async.backoff_most", c.AsyncBackoffMost, c.AsyncBackoff, time.Hour)
+	between("async.age_second", c.AsyncAgeSecond, time.Millisecond, time.Minute)
+	for _, h := range c.HTTPDestinations {
+		check(h == "*" || destinationPattern.MatchString(h), "destinations.http", "%q is neither * nor a host, with its port where it has one", h)
+	}
 	between("idle_timeout", c.IdleTimeout, minTime, 24*time.Hour)
 	between("idle_timeout_max", c.IdleTimeoutMax, 0, 72*time.Hour)
 	between("init_timeout", c.InitTimeout, minTime, 15*time.Minute)

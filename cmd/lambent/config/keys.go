@@ -78,6 +78,16 @@ func Keys() []Key {
 			func(c *Config) *[]string { return &c.ImageLayouts }),
 		text("images.credentials", "FILE", "File in the form of Docker's config.json with what the registries ask for, readable by its owner only. Read for each request.",
 			func(c *Config) *string { return &c.ImageCredentials }),
+		durations("async.retry_delays", "How long an event of an asynchronous call waits after its first failed attempt and, after a comma, after its second.",
+			func(c *Config) *[]time.Duration { return &c.AsyncRetryDelays }),
+		duration("async.backoff", "How long a function's events wait after it was throttled, or the platform failed; doubled with each time, up to async.backoff_most.",
+			func(c *Config) *time.Duration { return &c.AsyncBackoff }),
+		duration("async.backoff_most", "The longest such wait.",
+			func(c *Config) *time.Duration { return &c.AsyncBackoffMost }),
+		duration("async.age_second", "How long a second of MaximumEventAgeInSeconds lasts, for tests that cannot wait.",
+			func(c *Config) *time.Duration { return &c.AsyncAgeSecond }),
+		list("destinations.http", "Hosts, with their port where it is not the scheme's, separated by commas, that the records of asynchronous calls may be sent to by HTTP; * is any. This machine makes the requests, wherever these lead.",
+			func(c *Config) *[]string { return &c.HTTPDestinations }),
 	}
 	for _, f := range lambent.Families() {
 		keys = append(keys, number("pool."+string(f), "COUNT",
@@ -180,6 +190,28 @@ func duration(name, help string, field func(*Config) *time.Duration) Key {
 				return fmt.Errorf("%q is not a duration; write it like 250ms, 10s or 1h30m", s)
 			}
 			*field(c) = d
+			return nil
+		}}
+}
+
+func durations(name, help string, field func(*Config) *[]time.Duration) Key {
+	return Key{Name: name, Kind: "DURATIONS", Help: help,
+		get: func(c *Config) string {
+			var texts []string
+			for _, d := range *field(c) {
+				texts = append(texts, formatDuration(d))
+			}
+			return strings.Join(texts, ",")
+		},
+		set: func(c *Config, s string) error {
+			*field(c) = nil
+			for part := range strings.SplitSeq(s, ",") {
+				d, err := time.ParseDuration(strings.TrimSpace(part))
+				if err != nil {
+					return fmt.Errorf("%q is not durations; write them like 1m,2m", s)
+				}
+				*field(c) = append(*field(c), d)
+			}
 			return nil
 		}}
 }

@@ -1,0 +1,232 @@
+package invoke
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"lambent"
+	"lambent/internal/queue"
+)
+
+// Message is what is handed over to a destination that is no function.
+type Message struct {
+	Account lambent.AccountID // whose event it was
+	To      string            // ARN or URL
+	Body    []byte            // JSON
+	// Of the event, for what has fields of its own for them.
+	FunctionARN string
+	RequestID   lambent.RequestID
+	Success     bool
+	// Attributes are of a dead letter, whose body is the event itself; nil: it is a
+	// record.
+	Attributes []Attribute
+}
+
+// Attribute is one of a message of SQS or SNS.
+type Attribute struct{ Name, Type, Value string }
+
+// recipient is one destination of an outcome.
+type recipient struct {
+	to         string
+	deadLetter bool
+}
+
+// name tells one from the others, for what is stored.
+func (r recipient) name() string {
+	if r.deadLetter {
+		return "dead letter " + r.to
+	}
+	return r.to
+}
+
+func (r recipient) done(out *outcome) bool { return slices.Contains(out.Delivered, r.name()) }
+
+// recipients are where an outcome is told of.
+func recipients(r EventRules, out *outcome) (to []recipient) {
+	if !out.failed() {
+		if r.OnSuccess != "" {
+			to = append(to, recipient{to: r.OnSuccess})
+		}
+		return to
+	}
+	if r.OnFailure != "" {
+		to = append(to, recipient{to: r.OnFailure})
+	}
+	if r.DeadLetter != "" {
+		to = append(to, recipient{to: r.DeadLetter, deadLetter: true})
+	}
+	return to
+}
+
+// mostDepth is how many functions may call each other by destinations: AWS ends a
+// chain of about as many calls (developer guide, "Use Lambda recursive loop
+// detection").
+const mostDepth = 16
+
+// deliverTime bounds one delivery over a network.
+const deliverTime = 20 * time.Second
+
+// deliver hands a record, or a dead letter, over: durably, where it returns nil.
+func (d *Dispatcher) deliver(e *queue.Event, out *outcome, to recipient) error {
+	message := &Message{Account: e.Line.Account, To: to.to, FunctionARN: d.arn(e.Line), RequestID: e.ID, Success: !out.failed()}
+	if to.deadLetter {
+		message.Body, message.Attributes = e.Payload, deadLetterAttributes(e, out)
+	} else {
+		message.Body = d.record(e, out)
+	}
+	ctx := context.WithoutCancel(d.working)
+	if strings.HasPrefix(to.to, "arn:") && strings.Contains(to.to, ":lambda:") {
+		return d.deliverToFunction(ctx, e, message)
+	}
+	if d.opts.Send == nil {
+		return permanent(fmt.Errorf("nothing here delivers to %s", to.to))
+	}
+	ctx, cancel := context.WithTimeout(ctx, deliverTime)
+	defer cancel()
+	return d.opts.Send(ctx, message)
+}
+
+// deliverToFunction makes a record an event of another function.
+func (d *Dispatcher) deliverToFunction(ctx context.Context, e *queue.Event, m *Message) error {
+	ref, err := lambent.ParseFunctionRef(m.To)
+	switch {
+	case err != nil:
+		return permanent(err)
+	case ref.Account != e.Line.Account:
+		return permanent(errors.New("records go to functions of the same account only"))
+	case e.Depth >= mostDepth && !d.opts.Recursive(ref.Account, ref.Name):
+		return permanent(fmt.Errorf("the functions are in a loop: the event came by %d destinations", e.Depth))
+	}
+	if ref.Qualifier == string(lambent.Latest) {
+		ref.Qualifier = ""
+	}
+	err = d.opts.Events.Accept(ctx, &queue.Event{
+		ID: newRequestID(), Line: queue.Line{Account: ref.Account, Function: ref.Name, Qualifier: ref.Qualifier}, Payload: m.Body,
+		TraceID: e.TraceID, Source: sourceDestination, Depth: e.Depth + 1, Urgency: e.Urgency, AcceptedAt: time.Now(),
+	})
+	if lambent.KindOf(err) == lambent.KindTooLarge {
+		return permanent(err)
+	}
+	return err
+}
+
+// arn names a line's function as AWS's records do: with its qualifier, $LATEST
+// where there is none.
+func (d *Dispatcher) arn(l queue.Line) string {
+	qualifier := l.Qualifier
+	if qualifier == "" {
+		qualifier = string(lambent.Latest)
+	}
+	return lambent.FunctionARN(d.opts.Region, l.Account, l.Function, qualifier)
+}
+
+// invocationRecord is AWS's (developer guide, "Capturing records of Lambda
+// asynchronous invocations").
+type invocationRecord struct {
+	Version         string           `json:"version"`
+	Timestamp       string           `json:"timestamp"`
+	RequestContext  requestContext   `json:"requestContext"`
+	RequestPayload  json.RawMessage  `json:"requestPayload"`
+	ResponseContext *responseContext `json:"responseContext,omitempty"`
+	ResponsePayload json.RawMessage  `json:"responsePayload,omitempty"`
+}
+
+type requestContext struct {
+	RequestID              lambent.RequestID `json:"requestId"`
+	FunctionARN            string            `json:"functionArn"`
+	Condition              string            `json:"condition"`
+	ApproximateInvokeCount int               `json:"approximateInvokeCount"`
+}
+
+type responseContext struct {
+	StatusCode      int             `json:"statusCode"`
+	ExecutedVersion lambent.Version `json:"executedVersion,omitempty"`
+	FunctionError   string          `json:"functionError,omitempty"`
+}
+
+func (d *Dispatcher) record(e *queue.Event, out *outcome) []byte {
+	r := invocationRecord{
+		Version: "1.0", Timestamp: time.Now().UTC().Format("2006-01-02T15:04:05.000Z"),
+		RequestContext: requestContext{RequestID: e.ID, FunctionARN: d.arn(e.Line), Condition: out.Condition, ApproximateInvokeCount: out.Attempts},
+		RequestPayload: asJSON(e.Payload),
+	}
+	if out.Status != 0 {
+		r.ResponseContext = &responseContext{StatusCode: out.Status, ExecutedVersion: out.Version, FunctionError: out.Error}
+		if out.Response != nil {
+			r.ResponsePayload = asJSON(out.Response)
+		}
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(r) // every part of it is JSON
+	return bytes.TrimRight(b.Bytes(), "\n")
+}
+
+// asJSON is a document as it is, nothing as {}, as the function gets it, and what
+// is not JSON, which a runtime may well answer, as a text.
+func asJSON(b []byte) json.RawMessage {
+	switch {
+	case len(b) == 0:
+		return json.RawMessage("{}")
+	case json.Valid(b):
+		return b
+	}
+	text, _ := json.Marshal(string(b)) // a string can be
+	return text
+}
+
+// deadLetterAttributes are AWS's (developer guide, "Adding a dead-letter queue").
+func deadLetterAttributes(e *queue.Event, out *outcome) []Attribute {
+	const most = 1 << 10 // "the first 1 KB of the error message"
+	message := out.Message[:min(len(out.Message), most)]
+	for len(message) > 0 && !utf8.ValidString(message) {
+		message = message[:len(message)-1]
+	}
+	attributes := []Attribute{{"RequestID", "String", string(e.ID)}, {"ErrorCode", "Number", strconv.Itoa(out.Status)}}
+	if message != "" {
+		attributes = append(attributes, Attribute{"ErrorMessage", "String", message})
+	}
+	return attributes
+}
+
+// permanentError is one that trying again does not help.
+type permanentError struct{ error }
+
+func (e permanentError) Unwrap() error { return e.error }
+
+func permanent(err error) error {
+	return permanentError{&lambent.Error{Op: "deliver record", Kind: lambent.KindInvalid, Message: err.Error(), Err: err}}
+}
+
+// isPermanent reports whether a delivery need not be tried again.
+func isPermanent(err error) bool {
+	if _, is := errors.AsType[permanentError](err); is {
+		return true
+	}
+	switch lambent.KindOf(err) {
+	case lambent.KindInvalid, lambent.KindDenied, lambent.KindUnsupported:
+		return true
+	}
+	return false
+}
+
+// newRequestID makes a random UUID (version 4) in lower case.
+func newRequestID() lambent.RequestID {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the program instead
+	b[6] = b[6]&0x0f | 0x40
+	b[8] = b[8]&0x3f | 0x80
+	h := hex.EncodeToString(b[:])
+	return lambent.RequestID(h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:])
+}

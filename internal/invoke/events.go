@@ -1,0 +1,127 @@
+package invoke
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"lambent"
+	"lambent/internal/queue"
+)
+
+// Events is the queue the dispatcher works: what queue.Queue does, of which it
+// says what a claim may be asked.
+type Events interface {
+	Accept(ctx context.Context, events ...*queue.Event) error
+	// Take gives the next event of a line, ok false where there is none that is due.
+	Take(ctx context.Context, line queue.Line) (c Claim, ok bool, err error)
+	// Due is how many events of a line could be taken.
+	Due(line queue.Line) int
+	// Notify has ready called with lines that have such events, as
+	// queue.Queue.Notify does.
+	Notify(ready func(queue.Line))
+}
+
+// Claim is an event that was taken, until one of Settle, Return and Retry: see
+// queue.Taken.
+type Claim interface {
+	Event() *queue.Event
+	Age() time.Duration
+	Settle()
+	Return()
+	Retry(ctx context.Context, after time.Duration) error
+}
+
+// Queue makes Events of a queue.
+func Queue(q *queue.Queue) Events { return eventsOf{q} }
+
+type eventsOf struct{ *queue.Queue }
+
+func (q eventsOf) Take(ctx context.Context, line queue.Line) (Claim, bool, error) {
+	t, ok, err := q.Queue.Take(ctx, line)
+	if !ok {
+		return nil, false, err
+	}
+	return claimOf{t}, true, nil
+}
+
+func (q eventsOf) Due(line queue.Line) int { return q.Backlog(line).Due }
+
+type claimOf struct{ *queue.Taken }
+
+func (c claimOf) Event() *queue.Event { return c.Taken.Event }
+
+// SourceRedrive is the queue.Event.Source of an event that the failure store put
+// back.
+const SourceRedrive = "redrive"
+
+// sourceDestination is the Source of an event that is the record of another one.
+const sourceDestination = "destination"
+
+// Failure is a request that was not processed successfully.
+type Failure struct {
+	Event     *queue.Event // what it was; not to be changed
+	Version   lambent.Version
+	Reason    string // one of the failure store's
+	ErrorType string
+	Message   string
+	Response  []byte // what the function answered with, where it did
+	Attempts  int
+	Action    string // what the platform did besides; empty: nothing
+}
+
+// Failures keeps them. Safe for concurrent use.
+type Failures interface {
+	// Put has a failure on the disk when it returns nil. One of the same account and
+	// request is replaced.
+	Put(ctx context.Context, f *Failure) error
+	// Succeeded forgets the failure that an event was before it was put back.
+	Succeeded(ctx context.Context, account lambent.AccountID, id lambent.RequestID) error
+}
+
+// progress is what an event's State holds between two times it is taken. Its
+// names stay, as it is on the disk.
+type progress struct {
+	Faults int      `json:"faults,omitempty"` // of the platform, in a row, that were no attempts
+	Last   *outcome `json:"last,omitempty"`   // of the last attempt or fault
+	Final  *outcome `json:"final,omitempty"`  // it is processed: only its records are to be delivered
+}
+
+// readProgress reads a State. One that is not its own is that of an event which
+// was never tried.
+func readProgress(state []byte) (p progress) {
+	if len(state) == 0 || json.Unmarshal(state, &p) != nil {
+		return progress{}
+	}
+	return p
+}
+
+// maxState bounds a State: the queue takes 64 KiB beside an event's payload, of
+// which its texts need some.
+const maxState = 48 << 10
+
+// write renders p, false where it is too long to be kept.
+func (p progress) write() (state []byte, ok bool) {
+	if p == (progress{}) {
+		return nil, true
+	}
+	state, err := json.Marshal(p)
+	return state, err == nil && len(state) <= maxState
+}
+
+// brief is p without the function's answers, which fits in any case.
+func (p progress) brief() []byte {
+	cut := func(o *outcome) *outcome {
+		if o == nil {
+			return nil
+		}
+		c := *o
+		c.Response = nil
+		c.Message = c.Message[:min(len(c.Message), 1<<10)]
+		c.ErrorType = c.ErrorType[:min(len(c.ErrorType), 1<<10)]
+		return &c
+	}
+	p.Last, p.Final = cut(p.Last), cut(p.Final)
+	state, _ := p.write()
+	return state
+}

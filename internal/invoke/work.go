@@ -1,0 +1,177 @@
+package invoke
+
+import (
+	"context"
+	"time"
+
+	"lambent"
+)
+
+// work does what is to be done with an event now, and tells what that was: of a
+// step that holds the line, the event is back in it.
+func (d *Dispatcher) work(j *job, c Claim) step {
+	e := c.Event()
+	p := readProgress(e.State)
+	if p.Final != nil {
+		j.needsNone()
+		return d.finish(c, *p.Final)
+	}
+	rules := d.opts.Rules(e.Line)
+	if s, ok := before(rules, d.opts.Times, c.Age(), e.Attempts, d.lastOf(j, p)); ok {
+		j.needsNone()
+		return d.finish(c, s.out)
+	}
+	inv := &lambent.Invocation{
+		RequestID: e.ID, Account: e.Line.Account, Function: e.Line.Function, Qualifier: e.Line.Qualifier, Payload: e.Payload,
+		ReceivedAt: e.AcceptedAt, ClientContext: e.ClientContext, TraceID: e.TraceID, TenantID: e.TenantID,
+		Asynchronous: true, Granted: j.hasContainer,
+	}
+	if len(e.State) > 0 { // the times of a retry are its own
+		inv.ReceivedAt = time.Now()
+	}
+	ctx, cancel := context.WithTimeout(d.working, containerWait)
+	res, err := d.opts.Invoke(ctx, inv)
+	cancel()
+	if d.interrupted(res, err) {
+		c.Return()
+		return step{}
+	}
+	attempts := e.Attempts
+	if err == nil {
+		attempts++
+	}
+	s := after(res, err, rules, d.opts.Times, c.Age(), attempts, p.Faults)
+	switch s.kind {
+	case stepFinish:
+		e.Attempts = attempts
+		if end := d.finish(c, s.out); end.kind == stepHold {
+			return end
+		}
+	case stepHold:
+		s.after = max(time.Millisecond, rules.maxAge(d.opts.Times)-c.Age()) // to be told of in time
+		d.opts.Watch.Retried(s.out.Reason)
+		c.Return()
+	case stepRetry:
+		e.Attempts = attempts
+		p.Last = &s.out
+		if p.Faults++; s.counts {
+			p.Faults = 0
+		}
+		if end := d.again(c, p, s.after, s.out.Reason); end.kind == stepHold {
+			return end
+		}
+	}
+	return s
+}
+
+// interrupted tells whether a call was ended by the end of the server.
+func (d *Dispatcher) interrupted(res *lambent.Result, err error) bool {
+	if err == nil && res.FunctionError == "" {
+		return false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.giveUp
+}
+
+// lastOf is what became of an event when it was tried last, or of the last of its
+// line when that was held.
+func (d *Dispatcher) lastOf(j *job, p progress) *outcome {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if j.line.last != nil {
+		return j.line.last
+	}
+	return p.Last
+}
+
+// again has an event come again after a time. Where that cannot be written it
+// goes back as it was, and its line rests: what was done is done once more, which
+// is what at least once means.
+func (d *Dispatcher) again(c Claim, p progress, after time.Duration, reason string) step {
+	e := c.Event()
+	state, ok := p.write()
+	if !ok {
+		state = p.brief()
+	}
+	e.State = state
+	d.opts.Watch.Retried(reason)
+	if err := c.Retry(context.WithoutCancel(d.working), after); err != nil {
+		d.opts.Log.Error("an event that is to come again could not be written; its line rests", "line", e.Line.String(), "request", e.ID, "error", err)
+		c.Return()
+		return step{kind: stepHold, out: outcome{Reason: reasonPlatform, Status: 500, ErrorType: "ServiceException", Message: "The event could not be stored."}}
+	}
+	return step{kind: stepRetry}
+}
+
+// mostTries is how often the delivery of a record is tried: for some 17 minutes by
+// AWS's times.
+const mostTries = 12
+
+// finish sees to all that is to be done for an event that is processed, or never
+// will be, and settles it: the failure store, then destinations. What cannot be
+// done now is tried later.
+func (d *Dispatcher) finish(c Claim, out outcome) step {
+	e := c.Event()
+	rules := d.opts.Rules(e.Line)
+	if out.failed() && !out.Stored {
+		if err := d.store(c, &out, ""); err != nil {
+			out.Tries++
+			d.opts.Log.Error("a failed event could not be stored as a failure; it stays in the queue", "line", e.Line.String(), "request", e.ID, "error", err)
+			return d.again(c, progress{Final: &out}, d.opts.Times.backoff(out.Tries), reasonPlatform)
+		}
+		out.Stored, out.Tries = true, 0
+	}
+	for _, to := range recipients(rules, &out) {
+		if to.done(&out) {
+			continue
+		}
+		err := d.deliver(e, &out, to)
+		if err == nil {
+			out.Delivered, out.Tries = append(out.Delivered, to.name()), 0
+			continue
+		}
+		d.opts.Watch.Undelivered()
+		state := progress{Final: &out}
+		if out.Tries++; out.Tries < mostTries && !isPermanent(err) {
+			if _, fits := state.write(); fits || len(out.Response) == 0 {
+				return d.again(c, state, d.opts.Times.backoff(out.Tries), reasonUndelivered)
+			}
+		}
+		d.opts.Log.Warn("a record could not be delivered", "line", e.Line.String(), "request", e.ID, "to", to.name(), "error", err)
+		lost := out
+		lost.Reason, lost.ErrorType, lost.Message = reasonUndelivered, "DestinationDeliveryFailed", to.name()+": "+told(err)
+		if out.failed() { // it stays the failure that it is
+			lost = out
+		}
+		if err := d.store(c, &lost, "its record could not be delivered to "+to.name()+": "+told(err)); err != nil {
+			d.opts.Log.Error("an undelivered record could not be stored as a failure; the event stays in the queue", "line", e.Line.String(), "request", e.ID, "error", err)
+			return d.again(c, state, d.opts.Times.backoff(out.Tries), reasonPlatform)
+		}
+		out.Delivered, out.Tries, out.Stored = append(out.Delivered, to.name()), 0, true
+	}
+	if e.Source == SourceRedrive && !out.Stored && d.opts.Failures != nil {
+		if err := d.opts.Failures.Succeeded(context.WithoutCancel(d.working), e.Line.Account, e.ID); err != nil {
+			out.Tries++
+			d.opts.Log.Error("a failure that was processed could not be removed; that is tried again", "line", e.Line.String(), "request", e.ID, "error", err)
+			out.Response = nil
+			return d.again(c, progress{Final: &out}, d.opts.Times.backoff(out.Tries), reasonPlatform)
+		}
+	}
+	d.opts.Watch.Settled(out.Reason)
+	c.Settle()
+	return step{}
+}
+
+// store puts an event where failures are kept.
+func (d *Dispatcher) store(c Claim, out *outcome, action string) error {
+	e := c.Event()
+	if d.opts.Failures == nil {
+		d.opts.Log.Error("an asynchronous call failed for good", "line", e.Line.String(), "request", e.ID, "reason", out.Reason, "error", out.Message)
+		return nil
+	}
+	return d.opts.Failures.Put(context.WithoutCancel(d.working), &Failure{
+		Event: e, Version: out.Version, Reason: out.Reason, ErrorType: out.ErrorType, Message: out.Message,
+		Response: out.Response, Attempts: out.Attempts, Action: action,
+	})
+}
