@@ -355,4 +355,3 @@ func TestAccountsHaveTheirTurnsOneAfterTheOther(t *testing.T) {
 		}
 	})
 }
-

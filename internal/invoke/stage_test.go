@@ -200,7 +200,10 @@ func onStage(t *testing.T, test func(t *testing.T, s *stage)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := &stage{queue: &fakeQueue{lines: map[queue.Line][]*fakeClaim{}}, begin: time.Now(), rules: map[string]EventRules{}, failures: map[lambent.RequestID]*Failure{}}
-		s.answer = func(inv *lambent.Invocation, granted func()) (*lambent.Result, error) { granted(); return answered(inv), nil }
+		s.answer = func(inv *lambent.Invocation, granted func()) (*lambent.Result, error) {
+			granted()
+			return answered(inv), nil
+		}
 		s.Dispatcher = NewDispatcher(DispatcherOptions{
 			Events: s.queue, Region: "eu-test-1", Failures: s, Drain: time.Hour,
 			Rules: func(l queue.Line) EventRules {
@@ -293,4 +296,3 @@ func times(calls []call) (at []time.Duration) {
 	}
 	return at
 }
-
