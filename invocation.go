@@ -17,6 +17,7 @@ type Invocation struct {
 	WantLogTail   bool   // X-Amz-Log-Type: Tail
 	Exact         bool   // X-Lambent-Exact: nothing may stand in for what is asked for
 	Asynchronous  bool   // it was accepted before, and nobody waits for the answer
+	Control       bool   // it asks a control function: what goes wrong with it is nobody's to ask about
 
 	// Granted is told once that a container takes the call, before it is handed the
 	// event; nil: nobody is. It must not block.
@@ -62,6 +63,7 @@ type Result struct {
 	Payload       []byte // the function's answer, or AWS's error JSON
 	Streamed      bool   // the answer has gone to the Invocation's Stream: Payload is only the error
 	FunctionError string // "" or "Unhandled"
+	Unexpected    []byte // what the function answered, where that is not what its owner has declared to be right
 	ErrorType     string // AWS's name for what the function did wrong, where it has one; "" also where it is only in the payload
 	Outcome       Outcome
 	LogTail       []byte // the last 4,096 bytes of the log, when asked for

@@ -15,7 +15,8 @@ type DispatcherOptions struct {
 	Events Events
 	// Invoke runs a function: Service.Invoke.
 	Invoke   func(context.Context, *lambent.Invocation) (*lambent.Result, error)
-	Failures Failures // nil: what fails is logged, and gone
+	Failures Failures  // nil: what fails is logged, and gone
+	Controls *Controls // asked about what fails; nil: nobody is
 	// Rules are how the events of a line are handled. It is asked for each, and must
 	// not block.
 	Rules func(queue.Line) EventRules

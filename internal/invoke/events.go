@@ -67,7 +67,7 @@ type Failure struct {
 	Message   string
 	Response  []byte // what the function answered with, where it did
 	Attempts  int
-	Action    string // what the platform did besides; empty: nothing
+	Actions   []string // what was done on it besides
 }
 
 // Failures keeps them. Safe for concurrent use.
@@ -85,6 +85,11 @@ type progress struct {
 	Faults int      `json:"faults,omitempty"` // of the platform, in a row, that were no attempts
 	Last   *outcome `json:"last,omitempty"`   // of the last attempt or fault
 	Final  *outcome `json:"final,omitempty"`  // it is processed: only its records are to be delivered
+
+	// Of control functions:
+	Retries   int      `json:"retries,omitempty"`   // that they had made
+	Qualifier *string  `json:"qualifier,omitempty"` // to be called in place of the event's
+	Done      []string `json:"done,omitempty"`      // in words
 }
 
 // readProgress reads a State. One that is not its own is that of an event which
@@ -102,11 +107,32 @@ const maxState = 48 << 10
 
 // write renders p, false where it is too long to be kept.
 func (p progress) write() (state []byte, ok bool) {
-	if p == (progress{}) {
+	if p.isZero() {
 		return nil, true
 	}
 	state, err := json.Marshal(p)
 	return state, err == nil && len(state) <= maxState
+}
+
+func (p progress) isZero() bool {
+	return p.Faults == 0 && p.Last == nil && p.Final == nil && p.Retries == 0 && p.Qualifier == nil && len(p.Done) == 0
+}
+
+// qualifier is what is to be called with an event.
+func (p progress) qualifier(e *queue.Event) string {
+	if p.Qualifier != nil {
+		return *p.Qualifier
+	}
+	return e.Line.Qualifier
+}
+
+// tell keeps what was done on an event, the newest of it.
+func (p *progress) tell(done []string) {
+	const most = 20
+	for _, text := range done {
+		p.Done = append(p.Done, text[:min(len(text), 1<<10)])
+	}
+	p.Done = p.Done[max(0, len(p.Done)-most):]
 }
 
 // brief is p without the function's answers, which fits in any case.

@@ -47,7 +47,13 @@ type Options struct {
 	Workers   Workers
 	Region    string
 	Recorder  Recorder // nil: nobody
-	Log       *slog.Logger
+	// Declared is what is declared of a function: asked for every call, it must not
+	// block. nil: nothing is of any.
+	Declared func(lambent.AccountID, lambent.FunctionName) Declared
+	// Settled is told of every synchronous call when its answer is there; it must not
+	// block. nil: nobody is.
+	Settled func(*lambent.Invocation, *lambent.Result, error)
+	Log     *slog.Logger
 }
 
 // nobody is told nothing.
@@ -76,6 +82,14 @@ const maxTries = 3
 // (*lambent.Error). The execution goes on when ctx ends, as on AWS; only the wait
 // for a container ends with it.
 func (s *Service) Invoke(ctx context.Context, inv *lambent.Invocation) (*lambent.Result, error) {
+	res, err := s.invoke(ctx, inv)
+	if s.opts.Settled != nil && !inv.Asynchronous && !inv.Control {
+		s.opts.Settled(inv, res, err)
+	}
+	return res, err
+}
+
+func (s *Service) invoke(ctx context.Context, inv *lambent.Invocation) (*lambent.Result, error) {
 	asked, standIns, inPlace, err := s.opts.Functions.Route(inv.Account, inv.Function, inv.Qualifier, rand.Float64())
 	if err != nil {
 		return nil, err
@@ -149,6 +163,13 @@ func (s *Service) settle(inv *lambent.Invocation, asked *lambent.Function, lease
 	case answer.ErrorType != "":
 		result.Outcome, result.FunctionError = lambent.OutcomeFunctionError, unhandled
 		report.status, report.errorType = "error", answer.ErrorType
+	default:
+		if miss := s.unexpected(inv, answer); miss != nil {
+			result.Unexpected = answer.Payload
+			result.Payload, result.Outcome, result.FunctionError = runtimeapi.ErrorPayload(typeUnexpected, string(inv.RequestID), miss.Error()), lambent.OutcomeFunctionError, unhandled
+			report.status, report.errorType = "error", typeUnexpected
+			c.Log(fmt.Sprintf("RequestId: %s Error: %s: %s", inv.RequestID, typeUnexpected, miss))
+		}
 	}
 	result.ErrorType = report.errorType
 	report.maxMemoryMB = c.MaxMemoryUsed()
@@ -158,6 +179,21 @@ func (s *Service) settle(inv *lambent.Invocation, asked *lambent.Function, lease
 	}
 	s.record(inv, fn, c, result, report)
 	return result
+}
+
+// typeUnexpected is the error of an answer that is not what is expected.
+const typeUnexpected = "Lambent.UnexpectedResult"
+
+// unexpected tells why an answer is not what the function's owner has declared to
+// be right; nil where it is. One that was streamed has gone already.
+func (s *Service) unexpected(inv *lambent.Invocation, answer host.Answer) error {
+	if s.opts.Declared == nil || answer.Streamed {
+		return nil
+	}
+	if e := s.opts.Declared(inv.Account, inv.Function).Expect; e != nil {
+		return e.Check(inv.Payload, answer.Payload)
+	}
+	return nil
 }
 
 // startOf tells how an execution started that a lease was had for.

@@ -78,9 +78,11 @@ const (
 	reasonBadEvent        = "bad_event"
 	reasonNoCapacity      = "no_capacity"
 	reasonExpired         = "expired"
+	reasonUnexpected      = "unexpected_result"
 	reasonFunctionMissing = "function_missing"
 	reasonUndelivered     = "destination_failed"
 	reasonPlatform        = "platform_error"
+	reasonDropped         = "dropped" // by a control function: it is kept nowhere
 )
 
 // outcome is how an event was processed, or why it was not, for good. It is
@@ -98,6 +100,8 @@ type outcome struct {
 	Stored    bool            `json:"stored,omitempty"`    // it is in the failure store
 	Delivered []string        `json:"delivered,omitempty"` // where its records are no more to be sent
 	Tries     int             `json:"tries,omitempty"`     // of what is under way: storing, or a delivery
+	Done      []string        `json:"done,omitempty"`      // by control functions, for the failure's record
+	Dropped   bool            `json:"dropped,omitempty"`   // a control function wants it kept nowhere
 }
 
 func (o *outcome) failed() bool { return o.Reason != "" }
@@ -161,6 +165,8 @@ func after(res *lambent.Result, err error, r EventRules, t Times, age time.Durat
 	switch {
 	case res.Outcome == lambent.OutcomeTimedOut:
 		out.Reason = reasonTimeout
+	case res.ErrorType == typeUnexpected:
+		out.Reason, out.Response = reasonUnexpected, res.Unexpected
 	case res.ErrorType == "Runtime.OutOfMemory":
 		out.ErrorType = res.ErrorType
 		out.Reason = reasonOutOfMemory

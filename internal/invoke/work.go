@@ -2,9 +2,11 @@ package invoke
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"lambent"
+	"lambent/internal/control"
 )
 
 // work does what is to be done with an event now, and tells what that was: of a
@@ -22,7 +24,7 @@ func (d *Dispatcher) work(j *job, c Claim) step {
 		return d.finish(c, s.out)
 	}
 	inv := &lambent.Invocation{
-		RequestID: e.ID, Account: e.Line.Account, Function: e.Line.Function, Qualifier: e.Line.Qualifier, Payload: e.Payload,
+		RequestID: e.ID, Account: e.Line.Account, Function: e.Line.Function, Qualifier: p.qualifier(e), Payload: e.Payload,
 		ReceivedAt: e.AcceptedAt, ClientContext: e.ClientContext, TraceID: e.TraceID, TenantID: e.TenantID,
 		Asynchronous: true, Granted: j.hasContainer,
 	}
@@ -41,6 +43,9 @@ func (d *Dispatcher) work(j *job, c Claim) step {
 		attempts++
 	}
 	s := after(res, err, rules, d.opts.Times, c.Age(), attempts, p.Faults)
+	if end, decided := d.control(j, c, inv, &p, &s, attempts); decided {
+		return end
+	}
 	switch s.kind {
 	case stepFinish:
 		e.Attempts = attempts
@@ -62,6 +67,45 @@ func (d *Dispatcher) work(j *job, c Claim) step {
 		}
 	}
 	return s
+}
+
+// control asks control functions about a call, before anything is settled, and
+// does what they decide; decided is false where that is to leave it.
+func (d *Dispatcher) control(j *job, c Claim, inv *lambent.Invocation, p *progress, s *step, attempts int) (end step, decided bool) {
+	if d.opts.Controls == nil || s.kind == stepHold && !d.firstHold(j) {
+		return step{}, false
+	}
+	v := d.opts.Controls.ask(d.working, inv, &s.out, s.counts, p.Retries)
+	p.tell(v.done)
+	s.out.Done = p.Done
+	e := c.Event()
+	switch v.answer.Decision {
+	case control.Drop:
+		e.Attempts = attempts
+		s.out.Dropped = true
+		return d.finish(c, s.out), true
+	case control.Retry:
+		e.Attempts = attempts
+		p.Last, p.Faults = &s.out, 0
+		p.Retries++
+		if v.answer.Payload != nil {
+			e.Payload = v.answer.Payload
+		}
+		if v.answer.Qualifier != nil {
+			p.Qualifier = v.answer.Qualifier
+		}
+		end := d.again(c, *p, 0, s.out.Reason)
+		end.counts = s.counts
+		return end, true
+	}
+	return step{}, false
+}
+
+// firstHold tells whether the line of a job that is held was not before.
+func (d *Dispatcher) firstHold(j *job) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return j.line.faults == 0
 }
 
 // interrupted tells whether a call was ended by the end of the server.
@@ -114,7 +158,7 @@ const mostTries = 12
 func (d *Dispatcher) finish(c Claim, out outcome) step {
 	e := c.Event()
 	rules := d.opts.Rules(e.Line)
-	if out.failed() && !out.Stored {
+	if out.failed() && !out.Stored && !out.Dropped {
 		if err := d.store(c, &out, ""); err != nil {
 			out.Tries++
 			d.opts.Log.Error("a failed event could not be stored as a failure; it stays in the queue", "line", e.Line.String(), "request", e.ID, "error", err)
@@ -123,7 +167,7 @@ func (d *Dispatcher) finish(c Claim, out outcome) step {
 		out.Stored, out.Tries = true, 0
 	}
 	for _, to := range recipients(rules, &out) {
-		if to.done(&out) {
+		if out.Dropped || to.done(&out) {
 			continue
 		}
 		err := d.deliver(e, &out, to)
@@ -158,6 +202,9 @@ func (d *Dispatcher) finish(c Claim, out outcome) step {
 			return d.again(c, progress{Final: &out}, d.opts.Times.backoff(out.Tries), reasonPlatform)
 		}
 	}
+	if out.Dropped {
+		out.Reason = reasonDropped
+	}
 	d.opts.Watch.Settled(out.Reason)
 	c.Settle()
 	return step{}
@@ -170,8 +217,12 @@ func (d *Dispatcher) store(c Claim, out *outcome, action string) error {
 		d.opts.Log.Error("an asynchronous call failed for good", "line", e.Line.String(), "request", e.ID, "reason", out.Reason, "error", out.Message)
 		return nil
 	}
+	actions := out.Done
+	if action != "" {
+		actions = append(slices.Clip(actions), action)
+	}
 	return d.opts.Failures.Put(context.WithoutCancel(d.working), &Failure{
 		Event: e, Version: out.Version, Reason: out.Reason, ErrorType: out.ErrorType, Message: out.Message,
-		Response: out.Response, Attempts: out.Attempts, Action: action,
+		Response: out.Response, Attempts: out.Attempts, Actions: actions,
 	})
 }
