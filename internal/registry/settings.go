@@ -7,14 +7,17 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/internal/control"
 )
 
 // PlatformSettings are what can be set of a function and Lambda's API has no field
 // for: a section for each part of the platform that asks for some. The names are for ever, on the disk
 // and for callers. The zero value is the defaults.
 type PlatformSettings struct {
-	Update   *UpdateSettings  `json:"update,omitempty"`
-	Failures *FailureSettings `json:"failures,omitempty"`
+	Update   *UpdateSettings      `json:"update,omitempty"`
+	Failures *FailureSettings     `json:"failures,omitempty"`
+	Expect   *control.Expectation `json:"expect,omitempty"`  // what a right answer looks like
+	Control  control.Rules        `json:"control,omitempty"` // who is asked about what goes wrong
 }
 
 // UpdateMode says how new code takes the place of old.
@@ -116,6 +119,14 @@ func (r *Registry) PlatformSettings(account lambent.AccountID, name lambent.Func
 		return nil, err
 	}
 	return r.platformSettings.Get(platformSettingsKey(k)), nil
+}
+
+// Declared is what is declared of a function's calls. It is asked for every call.
+func (r *Registry) Declared(account lambent.AccountID, name lambent.FunctionName) (expect *control.Expectation, rules control.Rules) {
+	if s := r.platformSettings.Get(platformSettingsKey(functionKey{account, name})); s != nil {
+		return s.Expect, s.Control
+	}
+	return nil, nil
 }
 
 // SetPlatformSettings gives a function other settings, nil the defaults.

@@ -1,0 +1,136 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"lambent"
+	"lambent/internal/invoke"
+	"lambent/internal/pool"
+	"lambent/internal/registry"
+)
+
+// controls asks the control functions that are declared.
+func controls(functions *registry.Registry, workers *pool.Pool, call func(context.Context, *lambent.Invocation) (*lambent.Result, error), log *slog.Logger) *invoke.Controls {
+	return invoke.NewControls(invoke.ControlOptions{
+		Declared: declared(functions), Invoke: call, Deeds: deeds{functions, workers}, Log: log,
+	})
+}
+
+func declared(functions *registry.Registry) func(lambent.AccountID, lambent.FunctionName) invoke.Declared {
+	return func(account lambent.AccountID, name lambent.FunctionName) invoke.Declared {
+		expect, rules := functions.Declared(account, name)
+		return invoke.Declared{Expect: expect, Rules: rules}
+	}
+}
+
+// deeds is what control functions may have done, by the same means as the API.
+type deeds struct {
+	functions *registry.Registry
+	workers   *pool.Pool
+}
+
+var _ invoke.Deeds = deeds{}
+
+// RollBackAlias implements invoke.Deeds.
+func (d deeds) RollBackAlias(ctx context.Context, account lambent.AccountID, name lambent.FunctionName, alias string, to lambent.Version) (string, error) {
+	now, err := d.functions.Alias(account, name, alias)
+	if err != nil {
+		return "", err
+	}
+	if to == "" {
+		if to, err = d.before(account, name, now.Version); err != nil {
+			return "", err
+		}
+	}
+	if _, err := d.functions.Function(account, name, string(to)); err != nil {
+		return "", err
+	}
+	_, err = d.functions.UpdateAlias(ctx, account, name, alias, "", func(a *registry.Alias) { a.Version, a.Additional, a.Weight = to, "", 0 })
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("the alias %s was put back from version %s to %s", alias, now.Version, to), nil
+}
+
+// before is the newest version that is older than one.
+func (d deeds) before(account lambent.AccountID, name lambent.FunctionName, version lambent.Version) (lambent.Version, error) {
+	all, err := d.versions(account, name)
+	if err != nil {
+		return "", err
+	}
+	at := slices.Index(all, version)
+	if at < 1 || all[at-1] == lambent.Latest {
+		return "", &lambent.Error{Op: "roll back alias", Resource: string(name), Kind: lambent.KindInvalid, Message: fmt.Sprintf("there is no version before %s", version)}
+	}
+	return all[at-1], nil
+}
+
+// versions lists those of a function, $LATEST first and then by number.
+func (d deeds) versions(account lambent.AccountID, name lambent.FunctionName) (all []lambent.Version, err error) {
+	const page = 1000
+	for after := lambent.Version(""); ; {
+		fs, next, err := d.functions.ListVersions(account, name, after, page)
+		if err != nil {
+			return nil, err
+		}
+		for _, f := range fs {
+			all = append(all, f.Version)
+		}
+		if next == "" {
+			return all, nil
+		}
+		after = next
+	}
+}
+
+// RebuildInstances implements invoke.Deeds.
+func (d deeds) RebuildInstances(_ context.Context, account lambent.AccountID, name lambent.FunctionName) (string, error) {
+	all, err := d.versions(account, name)
+	if err != nil {
+		return "", err
+	}
+	for _, version := range all {
+		d.workers.Retire(account, name, version)
+	}
+	return "its containers are made anew", nil
+}
+
+// PauseSource implements invoke.Deeds.
+func (d deeds) PauseSource(ctx context.Context, account lambent.AccountID, id string) (string, error) {
+	const op = "pause event source"
+	_, err := d.functions.EventSourceMappings.Edit(ctx, op, registry.ObjectKey{Account: account, Name: id}, func(m *registry.EventSourceMapping) (*registry.EventSourceMapping, error) {
+		if m == nil {
+			return nil, &lambent.Error{Op: op, Resource: id, Kind: lambent.KindNotFound, Message: "there is no event source mapping " + id}
+		}
+		next := *m
+		next.State, next.LastModified = "Disabled", time.Now()
+		return &next, nil
+	})
+	if err != nil {
+		return "", err
+	}
+	return "the event source mapping " + id + " was disabled", nil
+}
+
+// ReserveConcurrency implements invoke.Deeds.
+func (d deeds) ReserveConcurrency(ctx context.Context, account lambent.AccountID, name lambent.FunctionName, value *int) (string, error) {
+	_, err := d.functions.Settings.Edit(ctx, "reserve concurrency", registry.ObjectKey{Account: account, Parent: string(name)}, func(old *registry.FunctionSettings) (*registry.FunctionSettings, error) {
+		var next registry.FunctionSettings
+		if old != nil {
+			next = *old
+		}
+		next.ReservedConcurrency = value
+		return &next, nil
+	})
+	switch {
+	case err != nil:
+		return "", err
+	case value == nil:
+		return "no concurrency is reserved for it any more", nil
+	}
+	return fmt.Sprintf("%d of the account's concurrency are reserved for it", *value), nil
+}
