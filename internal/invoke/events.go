@@ -67,7 +67,8 @@ type Failure struct {
 	Message   string
 	Response  []byte // what the function answered with, where it did
 	Attempts  int
-	Actions   []string // what was done on it besides
+	Action    string   // what the platform did besides; empty: nothing
+	Actions   []string // what control functions did
 }
 
 // Failures keeps them. Safe for concurrent use.

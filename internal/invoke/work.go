@@ -2,7 +2,6 @@ package invoke
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"lambent"
@@ -217,12 +216,8 @@ func (d *Dispatcher) store(c Claim, out *outcome, action string) error {
 		d.opts.Log.Error("an asynchronous call failed for good", "line", e.Line.String(), "request", e.ID, "reason", out.Reason, "error", out.Message)
 		return nil
 	}
-	actions := out.Done
-	if action != "" {
-		actions = append(slices.Clip(actions), action)
-	}
 	return d.opts.Failures.Put(context.WithoutCancel(d.working), &Failure{
 		Event: e, Version: out.Version, Reason: out.Reason, ErrorType: out.ErrorType, Message: out.Message,
-		Response: out.Response, Attempts: out.Attempts, Actions: actions,
+		Response: out.Response, Attempts: out.Attempts, Action: action, Actions: out.Done,
 	})
 }
