@@ -34,7 +34,7 @@ func TestControlFunctionsMendAsynchronousEvents(t *testing.T) {
 	for name, code := range map[string]string{"fragile": fragile, "doctor": doctor} {
 		c.Create(t, lab.Function{Name: name, Runtime: "nodejs20.x", Handler: "index.handler", Zip: lab.File("index.mjs", code), Timeout: 10})
 	}
-	settings := `{"expect":{"cel":"response.ok == true"},"control":[{"on":"error","function":"doctor"},{"on":"unexpected_result","function":"doctor"}]}`
+	settings := `{"expect":{"schema":{"properties":{"ok":{"const":true}}}},"control":[{"on":"error","function":"doctor"},{"on":"unexpected_result","function":"doctor"}]}`
 	if got := c.HTTP(t, http.MethodPut, "/_lambent/v1/functions/fragile/settings", []byte(settings)); got.Status != http.StatusOK {
 		t.Fatalf("%d %s", got.Status, got.Body)
 	}
@@ -58,7 +58,7 @@ func TestControlFunctionsMendAsynchronousEvents(t *testing.T) {
 	}
 	// Who waits for the answer gets an error in place of one that is not expected.
 	failure, _ := c.Fail(t, "fragile", op{"odd": 2})
-	if failure.Type != "Lambent.UnexpectedResult" || !strings.Contains(failure.Message, "response.ok == true") {
+	if failure.Type != "Lambent.UnexpectedResult" || !strings.Contains(failure.Message, "does not conform") {
 		t.Errorf("the caller is told %+v", failure)
 	}
 }

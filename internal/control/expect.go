@@ -8,39 +8,30 @@ import (
 	"maps"
 	"slices"
 
-	"cel.dev/cel-go/cel"
 	"github.com/google/jsonschema-go/jsonschema"
 )
 
-// The bounds of an expectation.
-const (
-	MaxSchema    = 64 << 10  // bytes
-	MaxPredicate = 4 << 10   // bytes
-	MaxCost      = 1_000_000 // of evaluating a predicate, in CEL's units: some 100 ms
-)
+// MaxSchema is the most bytes a schema may have.
+const MaxSchema = 64 << 10
 
 // Expectation is what a right answer looks like: a JSON Schema (draft 2020-12 or
-// 7) it conforms to, a CEL predicate of `response`, the answer, and `event`, what
-// the function was given, that is true of it, or both. An answer that does not is
-// an unexpected result, and counts as a failure.
+// 7) that it conforms to. An answer that does not is an unexpected result, and
+// counts as a failure.
 //
 // Read from JSON it has been compiled. Safe for concurrent use.
 type Expectation struct {
-	Schema json.RawMessage // nil: any
-	CEL    string          // empty: any
+	Schema json.RawMessage
 
-	schema    *jsonschema.Resolved
-	predicate cel.Program
+	schema *jsonschema.Resolved
 }
 
 type expectationJSON struct {
 	Schema json.RawMessage `json:"schema,omitempty"`
-	CEL    string          `json:"cel,omitempty"`
 }
 
 // MarshalJSON writes it as it was declared.
 func (e Expectation) MarshalJSON() ([]byte, error) {
-	return json.Marshal(expectationJSON{e.Schema, e.CEL})
+	return json.Marshal(expectationJSON{e.Schema})
 }
 
 // UnmarshalJSON reads and compiles it; the error says what is wrong with it.
@@ -50,34 +41,24 @@ func (e *Expectation) UnmarshalJSON(text []byte) error {
 		return fmt.Errorf("expect: %w", err)
 	}
 	switch {
-	case doc.Schema == nil && doc.CEL == "":
-		return errors.New("expect: it has neither schema nor cel")
+	case doc.Schema == nil:
+		return errors.New("expect: it has no schema")
 	case len(doc.Schema) > MaxSchema:
 		return fmt.Errorf("expect: a schema of %d bytes is over the %d there may be", len(doc.Schema), MaxSchema)
-	case len(doc.CEL) > MaxPredicate:
-		return fmt.Errorf("expect: a predicate of %d bytes is over the %d there may be", len(doc.CEL), MaxPredicate)
 	}
-	next := Expectation{Schema: doc.Schema, CEL: doc.CEL}
-	if doc.Schema != nil {
-		var schema jsonschema.Schema
-		if err := json.Unmarshal(doc.Schema, &schema); err != nil {
-			return fmt.Errorf("expect: schema: %w", err)
-		}
-		if err := checkTypes(&schema); err != nil {
-			return fmt.Errorf("expect: schema: %w", err)
-		}
-		var err error // nothing is loaded from elsewhere: a $ref stays within the schema
-		if next.schema, err = schema.Resolve(&jsonschema.ResolveOptions{ValidateDefaults: true}); err != nil {
-			return fmt.Errorf("expect: schema: %w", err)
-		}
+	var schema jsonschema.Schema
+	if err := json.Unmarshal(doc.Schema, &schema); err != nil {
+		return fmt.Errorf("expect: schema: %w", err)
 	}
-	if doc.CEL != "" {
-		var err error
-		if next.predicate, err = compile(doc.CEL); err != nil {
-			return fmt.Errorf("expect: cel: %w", err)
-		}
+	if err := checkTypes(&schema); err != nil {
+		return fmt.Errorf("expect: schema: %w", err)
 	}
-	*e = next
+	// Nothing is loaded from elsewhere: a $ref stays within the schema.
+	resolved, err := schema.Resolve(&jsonschema.ResolveOptions{ValidateDefaults: true})
+	if err != nil {
+		return fmt.Errorf("expect: schema: %w", err)
+	}
+	*e = Expectation{Schema: doc.Schema, schema: resolved}
 	return nil
 }
 
@@ -105,60 +86,19 @@ func checkTypes(s *jsonschema.Schema) error {
 	return nil
 }
 
-func compile(predicate string) (cel.Program, error) {
-	env, err := cel.NewEnv(cel.Variable("response", cel.DynType), cel.Variable("event", cel.DynType), cel.CrossTypeNumericComparisons(true))
-	if err != nil {
-		return nil, err
-	}
-	ast, issues := env.Compile(predicate)
-	if err := issues.Err(); err != nil {
-		return nil, err
-	}
-	if t := ast.OutputType(); !t.IsExactType(cel.BoolType) && !t.IsExactType(cel.DynType) {
-		return nil, fmt.Errorf("it is a %s, not true or false", t)
-	}
-	return env.Program(ast, cel.CostLimit(MaxCost))
-}
-
-// Check tells why an answer to an event is not what is expected; nil where it is.
-// Both are JSON; an event that is empty is null.
-func (e *Expectation) Check(event, response []byte) error {
-	answer, err := decode(response)
-	if err != nil {
-		return fmt.Errorf("the answer is not JSON: %w", err)
-	}
-	if e.schema != nil {
-		if err := e.schema.Validate(answer); err != nil {
-			return fmt.Errorf("the answer does not conform to the schema: %w", err)
+// Check tells why an answer, JSON, is not what is expected; nil where it is. One
+// that is empty is null.
+func (e *Expectation) Check(response []byte) error {
+	var answer any
+	if len(bytes.TrimSpace(response)) > 0 {
+		if err := json.Unmarshal(response, &answer); err != nil {
+			return fmt.Errorf("the answer is not JSON: %w", err)
 		}
 	}
-	if e.predicate == nil {
-		return nil
-	}
-	given, err := decode(event)
-	if err != nil {
-		return fmt.Errorf("the event is not JSON: %w", err)
-	}
-	out, _, err := e.predicate.Eval(map[string]any{"response": answer, "event": given})
-	if err != nil {
-		return fmt.Errorf("the predicate %q cannot be evaluated: %w", e.CEL, err)
-	}
-	switch holds := out.Value().(type) {
-	case bool:
-		if !holds {
-			return fmt.Errorf("the predicate %q is false", e.CEL)
-		}
-	default:
-		return fmt.Errorf("the predicate %q is neither true nor false", e.CEL)
+	if err := e.schema.Validate(answer); err != nil {
+		return fmt.Errorf("the answer does not conform to the schema: %w", err)
 	}
 	return nil
-}
-
-func decode(text []byte) (v any, err error) {
-	if len(bytes.TrimSpace(text)) == 0 {
-		return nil, nil
-	}
-	return v, json.Unmarshal(text, &v)
 }
 
 // strict reads one document with no member that is not known.

@@ -191,7 +191,7 @@ func (s *Service) unexpected(inv *lambent.Invocation, answer host.Answer) error 
 		return nil
 	}
 	if e := s.opts.Declared(inv.Account, inv.Function).Expect; e != nil {
-		return e.Check(inv.Payload, answer.Payload)
+		return e.Check(answer.Payload)
 	}
 	return nil
 }
