@@ -7,6 +7,7 @@ import (
 
 	"lambent"
 	"lambent/cmd/lambent/config"
+	"lambent/internal/failures"
 	"lambent/internal/invoke"
 	"lambent/internal/obs"
 	"lambent/internal/queue"
@@ -19,13 +20,14 @@ type eventParts struct {
 	functions *registry.Registry
 	invoke    func(context.Context, *lambent.Invocation) (*lambent.Result, error)
 	controls  *invoke.Controls
+	failed    *failures.Store
 	metrics   *obs.Metrics
 	log       *slog.Logger
 }
 
 func eventDispatcher(cfg config.Config, p eventParts) invoke.DispatcherOptions {
 	return invoke.DispatcherOptions{
-		Events: invoke.Queue(p.events), Invoke: p.invoke, Controls: p.controls, Region: cfg.Region, Drain: cfg.DrainTimeout, Log: p.log,
+		Events: invoke.Queue(p.events), Invoke: p.invoke, Failures: keptFailures{p.failed}, Controls: p.controls, Region: cfg.Region, Drain: cfg.DrainTimeout, Log: p.log,
 		Times: invoke.Times{RetryDelays: cfg.AsyncRetryDelays, Backoff: cfg.AsyncBackoff, BackoffMost: cfg.AsyncBackoffMost, AgeSecond: cfg.AsyncAgeSecond},
 		Rules: func(line queue.Line) invoke.EventRules { return eventRules(p.functions, line, cfg.LimitConcurrency) },
 		Recursive: func(account lambent.AccountID, name lambent.FunctionName) bool {

@@ -163,6 +163,13 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 		return err
 	}
 
+	failed, err := openFailures(ctx, cfg, node, events, functions, log)
+	if err != nil {
+		return err
+	}
+	undo.push(failed.Close)
+	metrics.WatchFailures(countFailures(failed))
+
 	limit := cfg.LimitInstances
 	if limit == 0 {
 		memoryMB, _ := hostinfo.Memory(hostinfo.System{})
@@ -214,7 +221,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 		Settled: func(inv *lambent.Invocation, res *lambent.Result, err error) { asked.Called(inv, res, err) }})
 	asked = controls(functions, workers, calls.Invoke, log)
 	undo.push(func() error { asked.Close(); return nil })
-	asynchronous = invoke.NewDispatcher(eventDispatcher(cfg, eventParts{events: events, functions: functions, invoke: calls.Invoke, controls: asked, metrics: metrics, log: log}))
+	asynchronous = invoke.NewDispatcher(eventDispatcher(cfg, eventParts{events: events, functions: functions, invoke: calls.Invoke, failed: failed, controls: asked, metrics: metrics, log: log}))
 	undo.push(background(context.WithoutCancel(ctx), func(stopping context.Context) error {
 		stop, cancel := context.WithCancel(stopping)
 		defer cancel()
@@ -243,6 +250,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	door.HandleMachine(workers, hostName)
 	door.HandleLogs(logs)
 	door.HandleSettings(functions)
+	door.HandleFailures(failed)
 	door.HandleExecutions(executions)
 	door.HandleMetrics(metrics.Handler())
 	undo.push(background(ctx, func(ctx context.Context) error { return giveBack(ctx, door.Relieved()) }))
