@@ -339,5 +339,6 @@ func (j *Journal) State(ctx context.Context) (JournalState, error) {
 	if err != nil {
 		return JournalState{}, storeError("look at journal", j.name, err)
 	}
-	return JournalState{First: info.State.FirstSeq, Last: info.State.LastSeq, Bytes: info.State.Bytes}, nil
+	// The engine counts from 1, and says 0 for the first of a stream that is new.
+	return JournalState{First: max(1, info.State.FirstSeq), Last: info.State.LastSeq, Bytes: info.State.Bytes}, nil
 }

@@ -230,6 +230,14 @@ func TestFullDiskLeavesRoomForWhatShortensAJournal(t *testing.T) {
 	}
 }
 
+func TestAJournalThatIsNewHasLostNothing(t *testing.T) {
+	j := openJournal(t, openNode(t, Options{Dir: t.TempDir(), Sync: SyncSometime}), "events")
+	damaged, err := j.All(t.Context(), func(Pack) error { t.Error("it has a pack"); return nil })
+	if state := must(j.State(t.Context()))(t); damaged != 0 || err != nil || state != (JournalState{First: 1}) {
+		t.Errorf("%d damaged, %v; %+v", damaged, err, state)
+	}
+}
+
 func TestJournalThatIsDamagedServesTheRest(t *testing.T) {
 	for name, c := range map[string]struct {
 		damage  func(data []byte) []byte
