@@ -173,7 +173,11 @@ func (r Reason) number() uint8 {
 // the newest, its history goes on.
 func (r *Record) follow(old *Record, now time.Time) {
 	r.FirstAt = old.FirstAt
-	r.Attempts += old.Attempts
+	if old.Redriving.IsZero() && r.Origin != Source { // an event that was given again after a crash
+		r.Attempts = max(r.Attempts, old.Attempts)
+	} else {
+		r.Attempts += old.Attempts
+	}
 	r.Redrives = old.Redrives
 	r.Original = old.Original
 	var again []Action

@@ -72,8 +72,8 @@ func TestWhatIsInTheWayIsMovedAsItIs(t *testing.T) {
 		if got := f.get(t, alice, "b"); got.Redriving.IsZero() || string(got.Payload) != `{"id":"b"}` {
 			t.Errorf("b is %+v", got)
 		}
-		if got := f.get(t, alice, "c"); got.Attempts != 51*3 {
-			t.Errorf("c has %d attempts", got.Attempts)
+		if got := f.get(t, alice, "c"); got.Attempts != 3 || len(got.Actions) != 51 {
+			t.Errorf("c has %d attempts, %d actions", got.Attempts, len(got.Actions))
 		}
 		if got := f.get(t, alice, "d"); got.Actions[len(got.Actions)-1].What != "49" {
 			t.Errorf("d: %v", got.Actions)
