@@ -116,7 +116,9 @@ func (a *API) checkDestinations(operation string, ref lambent.FunctionRef, d *re
 		case arn == "":
 		case len(part) < 6 || !isDestination(part[2]):
 			return invalid(operation, fmt.Sprintf("The provided destination config DestinationConfig(onSuccess=%s, onFailure=%s) is invalid.", javaDestination("OnSuccess", success), javaDestination("OnFailure", failure)))
-		case part[2] == "lambda":
+		case part[2] != "lambda":
+			return invalid(operation, "This server delivers records of asynchronous invocations to functions only, not to "+part[2]+": the destination "+arn+" would get nothing.")
+		default:
 			to, err := lambent.ParseFunctionRef(arn)
 			if err == nil && to.Account == ref.Account {
 				_, err = a.functions.Function(to.Account, to.Name, to.Qualifier)
@@ -124,7 +126,10 @@ func (a *API) checkDestinations(operation string, ref lambent.FunctionRef, d *re
 			if err != nil {
 				return invalid(operation, "The destination ARN "+arn+" is invalid.")
 			}
-			if to.Account == ref.Account && to.Name == ref.Name {
+			if to.Account != ref.Account {
+				return invalid(operation, "This server delivers records of asynchronous invocations to functions of the same account only: the destination "+arn+" would get nothing.")
+			}
+			if to.Name == ref.Name {
 				return invalid(operation, "You can't specify the function as a destination for itself.")
 			}
 		}

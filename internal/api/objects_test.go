@@ -250,6 +250,7 @@ func TestEventInvokeConfigIsPutUpdatedAndDeleted(t *testing.T) {
 	d.make(t, "g")
 	const path, missing = "/2019-09-25/functions/f/event-invoke-config", "error ResourceNotFoundException The function " + arnOfF + ":$LATEST doesn't have an EventInvokeConfig"
 	const queue = "arn:aws:sqs:us-east-1:000000000000:q"
+	other := strings.TrimSuffix(arnOfF, "f") + "g"
 	script{
 		{"GET " + path, "404", missing},
 		{`POST ` + path + ` {"MaximumRetryAttempts":1}`, "404", missing},
@@ -257,13 +258,15 @@ func TestEventInvokeConfigIsPutUpdatedAndDeleted(t *testing.T) {
 		{`PUT ` + path + ` {}`, "400", "error InvalidParameterValueException You must specify at least one of error handling or destination setting."},
 		{`PUT ` + path + ` {"MaximumRetryAttempts":3}`, "400", validation + "'3' at 'maximumRetryAttempts' failed to satisfy constraint: Member must have value less than or equal to 2"},
 		{`PUT ` + path + ` {"MaximumRetryAttempts":1}`, "200", `"FunctionArn":"` + arnOfF + `:$LATEST","MaximumRetryAttempts":1,"DestinationConfig":{"OnSuccess":{},"OnFailure":{}}}`},
-		{`POST ` + path + ` {"MaximumEventAgeInSeconds":60,"DestinationConfig":{"OnFailure":{"Destination":"` + queue + `"}}}`, "200", `"MaximumRetryAttempts":1,"MaximumEventAgeInSeconds":60,"DestinationConfig":{"OnSuccess":{},"OnFailure":{"Destination":"` + queue + `"}}}`},
-		{"GET " + path + "?Qualifier=$LATEST", "200", queue},
+		{`POST ` + path + ` {"MaximumEventAgeInSeconds":60,"DestinationConfig":{"OnFailure":{"Destination":"` + other + `"}}}`, "200", `"MaximumRetryAttempts":1,"MaximumEventAgeInSeconds":60,"DestinationConfig":{"OnSuccess":{},"OnFailure":{"Destination":"` + other + `"}}}`},
+		{"GET " + path + "?Qualifier=$LATEST", "200", other},
 		{"GET " + path + "/list", "200", `{"FunctionEventInvokeConfigs":[{"LastModified":`},
 		{`PUT ` + path + ` {"DestinationConfig":{"OnSuccess":{"Destination":"` + arnOfF + `"}}}`, "400", "error InvalidParameterValueException You can't specify the function as a destination for itself."},
 		{`PUT ` + path + ` {"DestinationConfig":{"OnSuccess":{"Destination":"` + arnOfF + `x"}}}`, "400", "error InvalidParameterValueException The destination ARN " + arnOfF + "x is invalid."},
 		{`PUT ` + path + ` {"DestinationConfig":{"OnSuccess":{"Destination":"arn:aws:iam::000000000000:role/r"}}}`, "400", "error InvalidParameterValueException The provided destination config DestinationConfig(onSuccess=OnSuccess(destination=arn:aws:iam::000000000000:role/r), onFailure=null) is invalid."},
 		{`PUT ` + path + ` {"DestinationConfig":{"OnSuccess":{"Destination":"` + arnOfF[:len(arnOfF)-1] + `g"}}}`, "200", `"OnFailure":{}`},
+		{`PUT ` + path + ` {"DestinationConfig":{"OnSuccess":{"Destination":"` + queue + `"}}}`, "400", "error InvalidParameterValueException This server delivers records of asynchronous invocations to functions only, not to sqs: the destination " + queue + " would get nothing."},
+		{`PUT ` + path + ` {"DestinationConfig":{"OnSuccess":{"Destination":"arn:aws:lambda:us-east-1:999999999999:function:g"}}}`, "400", "error InvalidParameterValueException This server delivers records of asynchronous invocations to functions of the same account only: the destination arn:aws:lambda:us-east-1:999999999999:function:g would get nothing."},
 		{`PUT /2019-09-25/functions/none/event-invoke-config {"MaximumRetryAttempts":1}`, "404", "error ResourceNotFoundException The function doesn't exist."},
 		{"DELETE " + path, "204", ""},
 		{"GET " + path, "404", missing},

@@ -48,7 +48,6 @@ type Config struct {
 	AsyncBackoff     time.Duration   // after the first throttle of a function with events
 	AsyncBackoffMost time.Duration
 	AsyncAgeSecond   time.Duration // what a second of MaximumEventAgeInSeconds lasts
-	HTTPDestinations []string      // hosts that records may be sent to: HOST, HOST:PORT, or * for any
 
 	IdleTimeout    time.Duration // a container unused for this long is destroyed
 	IdleTimeoutMax time.Duration // the same for code that is used much; 0: three times IdleTimeout
@@ -151,9 +150,6 @@ var hostPattern = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?
 // address without one is meant is seen from its colons.
 var healthHostPattern = regexp.MustCompile(`^([A-Za-z0-9_.-]+(:[0-9]{1,5})?|[0-9A-Fa-f:.]+|\[[0-9A-Fa-f:.]+\]:[0-9]{1,5})$`)
 
-// destinationPattern is the shape of a host, perhaps with a port.
-var destinationPattern = regexp.MustCompile(`^([A-Za-z0-9_.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$`)
-
 // Validate names every bound c breaks, each on a line of its own that says which
 // key it is and what it may be. It is pure: whether the data folder can be
 // written is found out by writing to it.
@@ -190,9 +186,6 @@ func (c Config) Validate() error {
 	between("async.backoff", c.AsyncBackoff, minTime, time.Hour)
 	between("async.backoff_most", c.AsyncBackoffMost, c.AsyncBackoff, time.Hour)
 	between("async.age_second", c.AsyncAgeSecond, time.Millisecond, time.Minute)
-	for _, h := range c.HTTPDestinations {
-		check(h == "*" || destinationPattern.MatchString(h), "destinations.http", "%q is neither * nor a host, with its port where it has one", h)
-	}
 	between("idle_timeout", c.IdleTimeout, minTime, 24*time.Hour)
 	between("idle_timeout_max", c.IdleTimeoutMax, 0, 72*time.Hour)
 	between("init_timeout", c.InitTimeout, minTime, 15*time.Minute)

@@ -289,7 +289,7 @@ func TestEveryKeyCanComeFromTheEnvironmentAndTheCommandLine(t *testing.T) {
 		"drain_timeout": "3s", "region": "eu-west-1",
 		"s3.endpoint": "http://127.0.0.1:9000", "s3.region": "eu-west-1", "s3.path_style": "false", "s3.credentials": "/c", "s3.buckets": "a,123456789012/b*", "hot_reload": "/a,/b",
 		"images.registries": "docker.io,registry.lan:5000", "images.layouts": "/i,/j", "images.credentials": "/d/config.json",
-		"async.retry_delays": "50ms,100ms", "async.backoff": "20ms", "async.backoff_most": "2s", "async.age_second": "10ms", "destinations.http": "hooks.lan,127.0.0.1:80",
+		"async.retry_delays": "50ms,100ms", "async.backoff": "20ms", "async.backoff_most": "2s", "async.age_second": "10ms",
 		"pool.nodejs": "3", "pool.python": "4", "pool.provided": "5",
 		"instance.memory": "512", "instance.cpus": "1.5", "instance.spares": "2", "limits.concurrency": "77", "limits.instances": "6", "strict_runtimes": "true",
 		"streaming.bytes": "1000", "streaming.burst": "10", "streaming.rate": "2000",

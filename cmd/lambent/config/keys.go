@@ -86,8 +86,6 @@ func Keys() []Key {
 			func(c *Config) *time.Duration { return &c.AsyncBackoffMost }),
 		duration("async.age_second", "How long a second of MaximumEventAgeInSeconds lasts, for tests that cannot wait.",
 			func(c *Config) *time.Duration { return &c.AsyncAgeSecond }),
-		list("destinations.http", "Hosts, with their port where it is not the scheme's, separated by commas, that the records of asynchronous calls may be sent to by HTTP; * is any. This machine makes the requests, wherever these lead.",
-			func(c *Config) *[]string { return &c.HTTPDestinations }),
 	}
 	for _, f := range lambent.Families() {
 		keys = append(keys, number("pool."+string(f), "COUNT",
