@@ -20,7 +20,8 @@ type MetricsOptions struct {
 }
 
 // Metrics counts what the platform does. No label's value comes from a caller,
-// so their number is fixed, whatever accounts and functions there are. Safe for
+// so their number is fixed, whatever accounts and functions there are; but for
+// those of failures, which are bounded. Safe for
 // use by several goroutines.
 type Metrics struct {
 	registry *prometheus.Registry
