@@ -138,3 +138,24 @@ func TestFailuresSayWhy(t *testing.T) {
 		}
 	}
 }
+
+// Who waits for the answer is told himself; that it is kept as well is a setting.
+func TestFailuresOfSynchronousCallersAreKeptWhereAFunctionsSettingsSaySo(t *testing.T) {
+	t.Parallel()
+	c := newServer(t, noPools...).Caller(t, fix.accounts.Next())
+	for _, name := range []string{"kept", "told"} {
+		c.Create(t, lab.Function{Name: name, Runtime: "nodejs20.x", Handler: "index.handler", Zip: lab.File("index.mjs", "export const handler = async (e) => { if (e.n) throw new TypeError('no'); };"), Timeout: 10})
+	}
+	if got := c.HTTP(t, http.MethodPut, "/_lambent/v1/functions/kept/settings", []byte(`{"failures":{"store_sync":true}}`)); got.Status != http.StatusOK {
+		t.Fatalf("%d %s", got.Status, got.Body)
+	}
+	if _, err := c.Call(t.Context(), "kept", op{"n": 0}); err != nil {
+		t.Fatal(err)
+	}
+	c.Fail(t, "told", op{"n": 1})
+	_, answer := c.Fail(t, "kept", op{"n": 7})
+	all := awaitFailures(t, c, "", func(all []failure) bool { return len(all) > 0 })
+	if f := all[0]; len(all) != 1 || f.RequestID != answer.RequestID() || f.Function != "kept" || f.Reason != "function_error" || f.Attempts != 1 || f.Error.Message != "no" || string(f.Payload) != `{"n":7}` {
+		t.Errorf("kept are %+v", all)
+	}
+}

@@ -215,10 +215,15 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 		return err
 	}
 	undo.push(code.close)
+	told := newSyncFailures(failed, functions, log)
+	undo.push(told.close)
 	var asked *invoke.Controls // from below on; nobody calls before
 	calls := invoke.New(invoke.Options{Functions: functions, Workers: workers, Region: cfg.Region, Log: log,
 		Recorder: obs.Recorder{Metrics: metrics, Executions: executions}, Declared: declared(functions),
-		Settled: func(inv *lambent.Invocation, res *lambent.Result, err error) { asked.Called(inv, res, err) }})
+		Settled: func(inv *lambent.Invocation, res *lambent.Result, err error) {
+			asked.Called(inv, res, err)
+			told.settled(inv, res, err)
+		}})
 	asked = controls(functions, workers, calls.Invoke, log)
 	undo.push(func() error { asked.Close(); return nil })
 	asynchronous = invoke.NewDispatcher(eventDispatcher(cfg, eventParts{events: events, functions: functions, invoke: calls.Invoke, failed: failed, controls: asked, metrics: metrics, log: log}))

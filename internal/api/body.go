@@ -65,6 +65,9 @@ func (a *API) body(c *call, limit int64, tooLarge *lambent.Error) ([]byte, error
 			return nil, tooLarge
 		case err == io.EOF, err == nil && int64(len(buf)) == length:
 			return buf, nil
+		case errors.Is(err, os.ErrDeadlineExceeded) && p.overslept():
+			p.renew()
+			continue
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			c.w.Header().Set("Connection", "close") // what is still to come has nowhere to go
 			return nil, tooSlow(err)
@@ -95,6 +98,7 @@ func (a *API) body(c *call, limit int64, tooLarge *lambent.Error) ([]byte, error
 type pace struct {
 	conn *http.ResponseController
 	last time.Time // after which nothing more is read
+	end  time.Time // of this window
 	got  int       // in this window
 }
 
@@ -111,7 +115,15 @@ func (p *pace) renew() {
 	if end.After(p.last) {
 		end = p.last
 	}
+	p.end = end
 	_ = p.conn.SetReadDeadline(end) // what is not a connection needs none
+}
+
+// overslept tells whether it was this process that came late, on a machine that is
+// too busy: what the caller has sent meanwhile is there to be read.
+func (p *pace) overslept() bool {
+	const late = time.Second
+	return time.Since(p.end) > late && time.Now().Before(p.last)
 }
 
 // reserve takes n bytes from the body budget for the rest of the request. code

@@ -74,7 +74,6 @@ type Dispatcher struct {
 	working context.Context // until Close
 	cancel  context.CancelFunc
 	workers sync.WaitGroup // Go is called with mu held and ending false
-	run     sync.Once
 
 	mu sync.Mutex // held for microseconds; no I/O
 	// +checklocks:mu
@@ -322,7 +321,9 @@ func (j *job) needsNone() {
 	j.begin()
 }
 
-// begin has the event wait no more. Dispatcher.mu is held.
+// begin has the event wait no more.
+//
+// +checklocks:j.dispatcher.mu
 func (j *job) begin() {
 	j.granted = time.Now()
 	j.waitsNoMore()
@@ -345,6 +346,8 @@ func (d *Dispatcher) goOn(l *eventLine) {
 }
 
 // waitsNoMore has others wait in its place.
+//
+// +checklocks:j.dispatcher.mu
 func (j *job) waitsNoMore() {
 	j.line.waiting--
 	j.line.account.waiting--
@@ -364,7 +367,9 @@ func (j *job) isSlow() {
 	d.goOn(j.line)
 }
 
-// over ends the turn. Dispatcher.mu is held.
+// over ends the turn.
+//
+// +checklocks:j.dispatcher.mu
 func (j *job) over(s step) {
 	d, l := j.dispatcher, j.line
 	l.working--

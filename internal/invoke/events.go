@@ -71,6 +71,24 @@ type Failure struct {
 	Actions   []string // what control functions did
 }
 
+// FailureOf is what is kept of a synchronous call that failed; ok is false where it
+// did not.
+func FailureOf(inv *lambent.Invocation, res *lambent.Result, err error) (f *Failure, ok bool) {
+	s := after(res, err, EventRules{}, AWSTimes(), 0, 1, 0)
+	if !s.out.failed() {
+		return nil, false
+	}
+	f = &Failure{
+		Event: &queue.Event{ID: inv.RequestID, Line: queue.Line{Account: inv.Account, Function: inv.Function, Qualifier: inv.Qualifier}, Payload: inv.Payload,
+			ClientContext: inv.ClientContext, TraceID: inv.TraceID, TenantID: inv.TenantID, AcceptedAt: inv.ReceivedAt},
+		Version: s.out.Version, Reason: s.out.Reason, ErrorType: s.out.ErrorType, Message: s.out.Message, Response: s.out.Response,
+	}
+	if s.counts {
+		f.Attempts = 1
+	}
+	return f, true
+}
+
 // Failures keeps them. Safe for concurrent use.
 type Failures interface {
 	// Put has a failure on the disk when it returns nil. One of the same account and

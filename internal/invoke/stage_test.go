@@ -159,23 +159,15 @@ type stage struct {
 	begin time.Time
 	stop  func()
 
-	mu sync.Mutex
-	// +checklocks:mu
-	rules map[string]EventRules
-	// +checklocks:mu
-	answer func(inv *lambent.Invocation, granted func()) (*lambent.Result, error)
-	// +checklocks:mu
-	calls []call
-	// +checklocks:mu
+	mu       sync.Mutex
+	rules    map[string]EventRules
+	answer   func(inv *lambent.Invocation, granted func()) (*lambent.Result, error)
+	calls    []call
 	failures map[lambent.RequestID]*Failure
-	// +checklocks:mu
 	storeErr error
-	// +checklocks:mu
-	sent []*Message
-	// +checklocks:mu
-	sendErr error
-	// +checklocks:mu
-	redone []lambent.RequestID // that succeeded
+	sent     []*Message
+	sendErr  error
+	redone   []lambent.RequestID // that succeeded
 }
 
 func (s *stage) Put(_ context.Context, f *Failure) error {
