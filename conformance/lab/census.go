@@ -51,6 +51,7 @@ func remembered(path string) bool {
 
 // Count counts what s has.
 func Count(s *Server) (Census, error) {
+	http.DefaultClient.CloseIdleConnections() // of these it may keep one more or less
 	c, err := countProcesses(s.Data, s.PID(), nil)
 	if err != nil {
 		return c, err

@@ -148,6 +148,9 @@ func newConfig(opts *Options, dir string, ephemeralMB int) (*config.Config, erro
 		// through, and one alone is no slower.
 		"systrap-disable-fast-path": "true",
 		"network":                   "none", // a namespace with nothing in it; loopback is gVisor's own
+		// Of each gofer its own: one that all share is joined by a thread of this process,
+		// and a connection to an S3 endpoint was once seen to be made from within it.
+		"gofer-network-namespace": "new",
 		// The server keeps the groups, and Main joins them.
 		"ignore-cgroups": "true",
 		// Each container is a group of gVisor's own kernel: see groupPath.
