@@ -27,7 +27,8 @@ func declared(functions *registry.Registry) func(lambent.AccountID, lambent.Func
 	}
 }
 
-// deeds is what control functions may have done, by the same means as the API.
+// deeds is what control functions may have done. What is reserved is not held to
+// what the account must leave unreserved, as PutFunctionConcurrency holds it.
 type deeds struct {
 	functions *registry.Registry
 	workers   *pool.Pool

@@ -69,7 +69,7 @@ func (c *Container) serveCredentials(ctx context.Context, credentials *Credentia
 	c.mu.Lock()
 	if err := c.requireState("serve credentials in", lambent.ContainerStarting); err != nil { // it was stopped meanwhile
 		c.mu.Unlock()
-		_ = ours.Close()
+		_ = ours.Close() // nothing was written
 		return err
 	}
 	c.served = ours // closed by close
