@@ -21,7 +21,7 @@ type MetricsOptions struct {
 
 // Metrics counts what the platform does. No label's value comes from a caller,
 // so their number is fixed, whatever accounts and functions there are; but for
-// those of failures, which are bounded. Safe for
+// those of failures and events, which are bounded. Safe for
 // use by several goroutines.
 type Metrics struct {
 	registry *prometheus.Registry
@@ -32,6 +32,7 @@ type Metrics struct {
 	invocations labelled[prometheus.Counter]
 	throttles   labelled[prometheus.Counter]
 	duration    prometheus.Histogram
+	eventAge    prometheus.Histogram
 	queue       prometheus.Gauge
 	instances   *states
 	containers  *states
@@ -85,6 +86,11 @@ func startBuckets() []float64 {
 	return []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30}
 }
 
+// eventBuckets reach to the greatest age an event can have, 6 hours.
+func eventBuckets() []float64 {
+	return []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 21600}
+}
+
 // durationBuckets reach to the longest timeout a function can have.
 func durationBuckets() []float64 {
 	return []float64{.00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300, lambent.MaxTimeoutSecs}
@@ -113,12 +119,15 @@ func NewMetrics(opts MetricsOptions) *Metrics {
 	m.starts = newLabelled(func(v ...string) prometheus.Counter { return starts.WithLabelValues(v...) }, kinds...)
 
 	latency := prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "lambent_start_latency_seconds", Buckets: startBuckets(),
-		Help: "Time from a request's arrival until its function was handed the event, by start kind: all that the platform adds before the function's own code, waiting for a container included."},
+		Help: "Time from a synchronous request's arrival until its function was handed the event, by start kind: all that the platform adds before the function's own code, waiting for a container included."},
 		[]string{"kind"})
 	m.latency = newLabelled(func(v ...string) prometheus.Observer { return latency.WithLabelValues(v...) }, kinds...)
 
 	m.duration = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "lambent_execution_duration_seconds", Buckets: durationBuckets(),
 		Help: "Time from the handing over of the event until the execution ended: the function's own time, failures and timeouts included."})
+
+	m.eventAge = prometheus.NewHistogram(prometheus.HistogramOpts{Name: "lambent_event_latency_seconds", Buckets: eventBuckets(),
+		Help: "Time from an asynchronous call's acceptance until its function was handed the event; of a retry, from its turn. Backlogs and throttles show here."})
 
 	invocations := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lambent_invocations_total",
 		Help: "Invocations for which a container was asked, by outcome. function_error and timed_out are the function's doing, throttled means a limit or no room, lost is the platform's fault: alert on it."},
@@ -138,7 +147,7 @@ func NewMetrics(opts MetricsOptions) *Metrics {
 	m.containers = newStates("container", "containers", "one function version each; those of a warm instance are starting: their runtime waits for code",
 		lambent.ContainerStarting, lambent.ContainerIdle, lambent.ContainerBusy, lambent.ContainerFrozen, lambent.ContainerStopped)
 
-	m.registry.MustRegister(starts, latency, m.duration, invocations, throttles, m.queue,
+	m.registry.MustRegister(starts, latency, m.duration, m.eventAge, invocations, throttles, m.queue,
 		&census{ask: opts.Census, lost: opts.Lost, instances: m.instances, containers: m.containers,
 			ready: prometheus.NewDesc("lambent_pool_ready", "Warm instances that are ready, by configuration. 0 means that the next new function waits for a boot.",
 				[]string{"configuration"}, nil),
@@ -174,7 +183,11 @@ func (m *Metrics) Executed(e *Execution) {
 	if e.ExecStartedAt.IsZero() {
 		return
 	}
-	m.latency.of(string(e.StartKind)).Observe(seconds(e.ExecStartedAt.Sub(e.ReceivedAt)))
+	if waited := seconds(e.ExecStartedAt.Sub(e.ReceivedAt)); e.Asynchronous {
+		m.eventAge.Observe(waited)
+	} else {
+		m.latency.of(string(e.StartKind)).Observe(waited)
+	}
 	m.duration.Observe(seconds(e.FinishedAt.Sub(e.ExecStartedAt)))
 }
 

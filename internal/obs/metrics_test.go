@@ -165,7 +165,7 @@ func TestMetricsKeepPrometheusRulesAndTeach(t *testing.T) {
 	if err != nil || len(problems) > 0 {
 		t.Errorf("lint: %v, %v", problems, err)
 	}
-	if len(names) != 15 {
+	if len(names) != 16 {
 		t.Errorf("there are %d metrics of our own: %v", len(names), names)
 	}
 	for _, theirs := range []string{"go_goroutines", "process_resident_memory_bytes", "process_cpu_seconds_total"} {

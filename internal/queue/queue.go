@@ -18,6 +18,9 @@ type Options struct {
 	// and of packs that were just read, each; 0: DefaultCache.
 	CacheBytes int
 	Log        *slog.Logger // what is lost, and what the disk does not take; nil: nowhere
+	// Accepted is told of each event that came to be on the disk by Accept, before
+	// anybody can take it. It must not block; nil: nobody is told.
+	Accepted func(*Event)
 
 	wall func() int64 // the machine's clock; a test's jumps
 }
@@ -77,6 +80,9 @@ type line struct {
 func Open(ctx context.Context, node *cluster.Node, o Options) (*Queue, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Accepted == nil {
+		o.Accepted = func(*Event) {}
 	}
 	if o.wall == nil {
 		o.wall = wallClock
@@ -194,6 +200,9 @@ func (q *Queue) Accept(ctx context.Context, events ...*Event) error {
 		entries[i] = encodeEvent(envelope{stamp: now, accepted: now.at}, e)
 	}
 	return q.journal.Append(ctx, cluster.Append{Entries: entries, Stored: func(at cluster.Position) {
+		for _, e := range events {
+			q.opts.Accepted(e)
+		}
 		var lines []Line
 		q.mu.Lock()
 		q.written(at)
