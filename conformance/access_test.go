@@ -128,7 +128,7 @@ func TestSecurityAClosedServerLetsInOnlyWhoSigns(t *testing.T) {
 	}
 	functions := "/2015-03-31/functions/"
 	for _, path := range []string{functions, functions + "f", "/_lambent/metrics", "/_lambent/v1/pools", "/_lambent/v1/instances", "/_lambent/v1/containers",
-		"/_lambent/v1/executions", "/_lambent/v1/functions/f/logs", "/_lambent/v1/keys", "/_lambent/v1/accounts", "/_lambent/v1/roles", "/_lambent/v1/caller"} {
+		"/_lambent/v1/executions", "/_lambent/v1/queues", "/_lambent/v1/functions/f/logs", "/_lambent/v1/keys", "/_lambent/v1/accounts", "/_lambent/v1/roles", "/_lambent/v1/caller"} {
 		refused(path, c.get(t, "GET", path, "", nil), "MissingAuthenticationTokenException", "Missing Authentication Token")
 	}
 	refused("invoke", c.get(t, "POST", functions+"f/invocations", "{}", nil), "MissingAuthenticationTokenException", "Missing Authentication Token")

@@ -21,13 +21,13 @@ type eventParts struct {
 	invoke    func(context.Context, *lambent.Invocation) (*lambent.Result, error)
 	controls  *invoke.Controls
 	failed    *failures.Store
-	metrics   *obs.Metrics
+	watch     *obs.Events
 	log       *slog.Logger
 }
 
 func eventDispatcher(cfg config.Config, p eventParts) invoke.DispatcherOptions {
 	return invoke.DispatcherOptions{
-		Events: invoke.Queue(p.events), Invoke: p.invoke, Failures: keptFailures{p.failed}, Controls: p.controls, Region: cfg.Region, Drain: cfg.DrainTimeout, Log: p.log,
+		Events: invoke.Queue(p.events), Invoke: p.invoke, Failures: keptFailures{p.failed}, Controls: p.controls, Region: cfg.Region, Drain: cfg.DrainTimeout, Watch: p.watch, Log: p.log,
 		Times: invoke.Times{RetryDelays: cfg.AsyncRetryDelays, Backoff: cfg.AsyncBackoff, BackoffMost: cfg.AsyncBackoffMost, AgeSecond: cfg.AsyncAgeSecond},
 		Rules: func(line queue.Line) invoke.EventRules { return eventRules(p.functions, line, cfg.LimitConcurrency) },
 		Recursive: func(account lambent.AccountID, name lambent.FunctionName) bool {

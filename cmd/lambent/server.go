@@ -27,7 +27,6 @@ import (
 	"lambent/internal/invoke"
 	"lambent/internal/obs"
 	"lambent/internal/pool"
-	"lambent/internal/queue"
 	"lambent/internal/registry"
 	"lambent/internal/sandbox/gvisor"
 	"lambent/internal/stream"
@@ -63,12 +62,6 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 		log.Warn("functions cannot be created until there is room", "error", err)
 	}
 
-	events, err := queue.Open(ctx, node, queue.Options{Log: log})
-	if err != nil {
-		return err
-	}
-	undo.push(events.Close)
-
 	var workers *pool.Pool // from below on; nobody asks before it serves
 	who, err := openIdentities(ctx, cfg, node, log, func(arn string) { workers.Renew(arn) })
 	if err != nil {
@@ -87,6 +80,12 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	}
 	undo.push(executions.Close)
 	metrics := obs.NewMetrics(obs.MetricsOptions{Census: func() obs.Census { return census(workers) }, Lost: executions.Lost, Log: log})
+
+	events, watched, err := openEvents(ctx, node, metrics, log)
+	if err != nil {
+		return err
+	}
+	undo.push(events.Close)
 
 	runtimes, refused := hostinfo.FindRuntimes(ctx, hostinfo.System{})
 	if ctx.Err() != nil { // those that had no time to answer are not refused for a fault of theirs
@@ -226,7 +225,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 		}})
 	asked = controls(functions, workers, calls.Invoke, log)
 	undo.push(func() error { asked.Close(); return nil })
-	asynchronous = invoke.NewDispatcher(eventDispatcher(cfg, eventParts{events: events, functions: functions, invoke: calls.Invoke, failed: failed, controls: asked, metrics: metrics, log: log}))
+	asynchronous = invoke.NewDispatcher(eventDispatcher(cfg, eventParts{events: events, functions: functions, invoke: calls.Invoke, failed: failed, controls: asked, watch: watched, log: log}))
 	undo.push(background(context.WithoutCancel(ctx), func(stopping context.Context) error {
 		stop, cancel := context.WithCancel(stopping)
 		defer cancel()
@@ -257,6 +256,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	door.HandleSettings(functions)
 	door.HandleFailures(failed)
 	door.HandleExecutions(executions)
+	door.HandleQueues(events)
 	door.HandleMetrics(metrics.Handler())
 	undo.push(background(ctx, func(ctx context.Context) error { return giveBack(ctx, door.Relieved()) }))
 	return serve(ctx, cfg, site{Handler: door, endStreams: door.EndStreams, endExecutions: stopPool}, ready)

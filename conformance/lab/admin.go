@@ -68,6 +68,20 @@ type Execution struct {
 	RequestedCode    string `json:"requested_code_sha256"`
 }
 
+// Queue is one entry of /_lambent/v1/queues.
+type Queue struct {
+	Account       string `json:"account"`
+	Function      string `json:"function"`
+	Qualifier     string `json:"qualifier"`
+	Waiting       int    `json:"waiting"`
+	Delayed       int    `json:"delayed"`
+	UnderWay      int    `json:"under_way"`
+	OldestSeconds int    `json:"oldest_seconds"`
+}
+
+// Queues asks the operator's view of the events that wait.
+func (s *Server) Queues() ([]Queue, error) { return admin[[]Queue](s, "queues") }
+
 // Executions asks the operator's view of the execution records. query is what
 // comes after the path's question mark.
 func (s *Server) Executions(query string) ([]Execution, error) {

@@ -101,7 +101,7 @@ func TestSecurityNobodyWithoutProofIsLetIn(t *testing.T) {
 			t.Errorf("%s: %d", op.name, got.status)
 		}
 	}
-	for _, path := range []string{"metrics", "v1/pools", "v1/instances", "v1/containers", "v1/executions", "v1/functions/x/logs", "code/x"} {
+	for _, path := range []string{"metrics", "v1/pools", "v1/instances", "v1/containers", "v1/executions", "v1/queues", "v1/functions/x/logs", "code/x"} {
 		if got := d.do(t, "GET", "/_lambent/"+path, ""); got.status < 400 {
 			t.Errorf("%s: %d", path, got.status)
 		}

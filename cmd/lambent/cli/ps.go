@@ -34,6 +34,9 @@ What an execution's START says, the fastest first: container_reuse found an idle
 instance the account had; warm_pool took a warm instance; on_demand had to boot one. WAITED is from the request's
 arrival until the function had the event, TOOK from there to the end.
 
+EVENTS are of asynchronous calls, where there are any: WAITING for their turn, LATER for a retry, or UNDER WAY. OLDEST is
+since when the one has been there whose turn is next.
+
 Examples:
   lambent ps
   lambent ps -w
@@ -82,11 +85,23 @@ type (
 	}
 )
 
+// queueRow is what waits for one version or alias of a function.
+type queueRow struct {
+	Account   string `json:"account"`
+	Function  string `json:"function"`
+	Qualifier string `json:"qualifier"`
+	Waiting   int    `json:"waiting"`
+	Delayed   int    `json:"delayed"`
+	UnderWay  int    `json:"under_way"`
+	Oldest    int    `json:"oldest_seconds"`
+}
+
 // view is what one look at the server shows.
 type view struct {
 	pools      []poolRow
 	instances  []instanceRow
 	containers []containerRow
+	queues     []queueRow
 	executions []executionRow // the newest first; nil: not wanted
 }
 
@@ -96,7 +111,7 @@ const (
 	maxExecutions = 100_000 // the server's
 )
 
-// Run shows the pools, instances, containers and executions.
+// Run shows the pools, instances, containers, events and executions.
 func (p *psCommand) Run(ctx context.Context, s Streams) error {
 	if p.Interval < minInterval {
 		return fmt.Errorf("--interval %v is shorter than %v", p.Interval, minInterval)
@@ -149,7 +164,7 @@ func (p *psCommand) look(ctx context.Context, c *client) (*view, error) {
 	wanted := []struct {
 		path string
 		rows any
-	}{{"pools", &v.pools}, {"instances", &v.instances}, {"containers", &v.containers}}
+	}{{"pools", &v.pools}, {"instances", &v.instances}, {"containers", &v.containers}, {"queues", &v.queues}}
 	if p.Executions > 0 {
 		wanted = append(wanted, struct {
 			path string

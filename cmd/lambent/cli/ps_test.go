@@ -30,6 +30,9 @@ func serveTables(w http.ResponseWriter, r *http.Request) {
 			{"container_id":"c-1","instance_id":"i-1","state":"busy","function":"evil\u001b[2J","version":"1","memory_mb":128,"idle_since":null,"pid":4711},
 			{"container_id":"c-4","instance_id":"i-1","state":"starting","account":"","function":"","memory_mb":0,"idle_since":null,"pid":4711},
 			{"container_id":"c-3","instance_id":"i-2","state":"starting","account":"","function":"","memory_mb":0,"idle_since":null,"pid":4712}]`, idle)
+	case "/_lambent/v1/queues":
+		write(w, `[{"account":"123456789012","function":"orders","qualifier":"","waiting":0,"delayed":1,"under_way":2,"oldest_seconds":0},
+			{"account":"123456789012","function":"slow","qualifier":"live","waiting":40,"delayed":0,"under_way":1,"oldest_seconds":75}]`)
 	case "/_lambent/v1/executions":
 		write(w, `[{"account":"123456789012","function":"orders","received_at":"2026-01-02T03:04:05Z","exec_started_at":"2026-01-02T03:04:05.00025Z","finished_at":"2026-01-02T03:04:07.5Z",
 			"start_kind":"container_reuse","reason":"an idle container was at hand","status":"function_error","error":"Oops\u009b"},
@@ -70,6 +73,10 @@ i-1       active    123456789012  nodejs           256 of 2048 MB  -     4711
   c-2     idle                    orders $LATEST   128 MB          10s
   c-4     starting                waits for code   -
 i-2       warm      -             nodejs           0 of 512 MB     -     4712
+
+EVENTS OF  WAITING  LATER  UNDER WAY  OLDEST
+slow live  40       0      1          1m15s
+orders     0        1      2          -
 
 RECEIVED      FUNCTION  STATUS                    START            WAITED   TOOK   REASON
 %s  orders    function_error (Oops\x9b)  container_reuse  0.25 ms  2.5 s  an idle container was at hand

@@ -16,12 +16,18 @@ func (v *view) lines(now time.Time, window terminalSize) []string {
 }
 
 // linesWithin leaves out as many of the instances as do not fit into the window
-// below so many lines.
+// below so many lines, and the events where that is not enough.
 func (v *view) linesWithin(now time.Time, window terminalSize, above int) []string {
 	pools, instances := v.poolLines(window.columns), v.instanceLines(now, window.columns)
 	var executions []string
 	if len(v.executions) > 0 {
 		executions = append([]string{""}, v.executionLines(window.columns)...)
+	}
+	if len(v.queues) > 0 {
+		queues := append([]string{""}, v.queueLines(window.columns)...)
+		if room := window.rows - above - len(pools) - 1 - 3 - len(executions); window.rows == 0 || len(queues) <= room {
+			executions = append(queues, executions...)
+		}
 	}
 	if room := window.rows - above - len(pools) - 1 - len(executions); window.rows > 0 && len(instances) > room {
 		room = max(room, 3) // the window is too small for anything else
@@ -123,6 +129,40 @@ func (v *view) executionLines(width int) []string {
 		g.row(cells...)
 	}
 	return g.lines(width)
+}
+
+// mostQueues bounds the functions that are shown: those with the most events.
+const mostQueues = 10
+
+func (v *view) queueLines(width int) []string {
+	accounts := map[string]bool{}
+	for _, q := range v.queues {
+		accounts[q.Account] = true
+	}
+	columns := []string{"EVENTS OF", "WAITING", "LATER", "UNDER WAY", "OLDEST"}
+	if len(accounts) > 1 {
+		columns = slices.Insert(columns, 0, "ACCOUNT")
+	}
+	g := newGrid(columns...)
+	sorted := slices.SortedStableFunc(slices.Values(v.queues), func(a, b queueRow) int {
+		return cmp.Compare(b.Waiting+b.Delayed+b.UnderWay, a.Waiting+a.Delayed+a.UnderWay)
+	})
+	for _, q := range sorted[:min(len(sorted), mostQueues)] {
+		oldest := ""
+		if q.Waiting > 0 {
+			oldest = (time.Duration(q.Oldest) * time.Second).String()
+		}
+		cells := []string{strings.TrimSpace(q.Function + " " + q.Qualifier), strconv.Itoa(q.Waiting), strconv.Itoa(q.Delayed), strconv.Itoa(q.UnderWay), oldest}
+		if len(accounts) > 1 {
+			cells = slices.Insert(cells, 0, q.Account)
+		}
+		g.row(cells...)
+	}
+	lines := g.lines(width)
+	if left := len(sorted) - mostQueues; left > 0 {
+		lines = append(lines, cut(fmt.Sprintf("… %d more", left), width))
+	}
+	return lines
 }
 
 // between renders the time from one moment to another, if there were both.
