@@ -18,6 +18,7 @@ var floors = map[string]int{
 	"lambent/internal/capacity":    1,
 	"lambent/internal/cgroup":      1,
 	"lambent/internal/control":     1,
+	"lambent/internal/egress":      1,
 	"lambent/internal/functionlog": 1,
 	"lambent/internal/hostinfo":    1,
 	"lambent/internal/obs":         1,
@@ -33,6 +34,7 @@ var floors = map[string]int{
 
 	// heavy libraries
 	"lambent/internal/cluster":             2,
+	"lambent/internal/deliver":             2,
 	"lambent/internal/image":               2,
 	"lambent/internal/sandbox/fake":        2,
 	"lambent/internal/sandbox/gvisor":      2,
@@ -104,7 +106,7 @@ func TestPackagesImportOnlyLowerFloors(t *testing.T) {
 func TestHeavyLibrariesStayWhereTheyBelong(t *testing.T) {
 	home := map[string][]string{ // what an import begins with → the folders that may
 		"gvisor.dev/":                            {"lambent/internal/sandbox/gvisor", "lambent/cmd/lambent="},
-		"github.com/nats-io/":                    {"lambent/internal/cluster"},
+		"github.com/nats-io/":                    {"lambent/internal/cluster", "lambent/internal/deliver"},
 		"github.com/google/go-containerregistry": {"lambent/internal/image"},
 		"github.com/alecthomas/":                 {"lambent/cmd"},
 		"github.com/goccy/go-yaml":               {"lambent/cmd"},

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"lambent/internal/egress"
 )
 
 const (
@@ -71,30 +73,13 @@ func (h *health) dial(ctx context.Context, network, address string) (net.Conn, e
 	if !slices.Contains(h.hosts, "*") && !slices.Contains(h.hosts, host) && !slices.Contains(h.hosts, address) {
 		d.Control = func(_, address string, _ syscall.RawConn) error {
 			at, err := netip.ParseAddrPort(address)
-			if err == nil && isPublic(at.Addr().Unmap()) {
+			if err == nil && egress.IsPublic(at.Addr().Unmap()) {
 				return nil
 			}
 			return errors.Join(fmt.Errorf("%s is an address of this machine or network; failures.health_hosts has to name %s", address, host), err)
 		}
 	}
 	return d.DialContext(ctx, network, address)
-}
-
-// isPublic tells whether an address is one of the Internet's: no machine's own, no
-// network's own, none that is not for one machine.
-func isPublic(a netip.Addr) bool {
-	if !a.IsGlobalUnicast() || a.IsPrivate() {
-		return false
-	}
-	for _, special := range []string{
-		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "240.0.0.0/4", // RFC 6890
-		"64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23", "2001:db8::/32", "2002::/16", "fec0::/10", // those that lead to IPv4 included
-	} {
-		if netip.MustParsePrefix(special).Contains(a) {
-			return false
-		}
-	}
-	return true
 }
 
 // CheckHealthURL says what is wrong with the URL of a rule.
