@@ -138,6 +138,7 @@ func (p *platform) awaitWarm(t *testing.T, n int) {
 }
 
 func TestACallIsAnsweredByTheFunctionAndLogged(t *testing.T) {
+	t.Parallel()
 	p := start(t, 1, nil, fake.Options{})
 	p.deploy("hello", "log some words")
 	r := p.call(t, "hello", `{"a":"ä"}`)
@@ -169,6 +170,7 @@ func TestACallIsAnsweredByTheFunctionAndLogged(t *testing.T) {
 }
 
 func TestTheSecondCallReusesTheContainerAndItsState(t *testing.T) {
+	t.Parallel()
 	p := start(t, 1, nil, fake.Options{})
 	p.deploy("f", "count")
 	first, second := p.call(t, "f", "1"), p.call(t, "f", "2")
@@ -181,6 +183,7 @@ func TestTheSecondCallReusesTheContainerAndItsState(t *testing.T) {
 }
 
 func TestWithoutAWarmInstanceOneIsBooted(t *testing.T) {
+	t.Parallel()
 	p := start(t, 0, nil, fake.Options{})
 	p.deploy("f", "echo")
 	if r := p.call(t, "f", "1"); r.Start.Kind != lambent.StartOnDemand {
@@ -189,6 +192,7 @@ func TestWithoutAWarmInstanceOneIsBooted(t *testing.T) {
 }
 
 func TestWhatTheFunctionDoesWrongIsAFunctionError(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		handler, errorType, message string
 		outcome                     lambent.Outcome
@@ -197,7 +201,7 @@ func TestWhatTheFunctionDoesWrongIsAFunctionError(t *testing.T) {
 		{"fail", "Oops", "as asked", lambent.OutcomeFunctionError, true},
 		{"exit 3", "Runtime.ExitError", "RequestId: f1 Error: Runtime exited with error: exit status 3", lambent.OutcomeFunctionError, false},
 		{"exit 0", "Runtime.ExitError", "RequestId: f1 Error: Runtime exited without providing a reason", lambent.OutcomeFunctionError, false},
-		{"hang", "Sandbox.Timedout", "RequestId: f1 Error: Task timed out after 1.00 seconds", lambent.OutcomeTimedOut, false},
+		{"hang 1", "Sandbox.Timedout", "RequestId: f1 Error: Task timed out after 1.00 seconds", lambent.OutcomeTimedOut, false},
 		{"init-error", "Runtime.ImportModuleError", "no such module", lambent.OutcomeFunctionError, false},
 		{"init-exit 4", "Runtime.ExitError", "RequestId: f1 Error: Runtime exited with error: exit status 4", lambent.OutcomeFunctionError, false},
 	} {
@@ -226,6 +230,7 @@ func TestWhatTheFunctionDoesWrongIsAFunctionError(t *testing.T) {
 }
 
 func TestAnInitOverItsLimitIsRunOnceMoreUnderTheTimeout(t *testing.T) {
+	t.Parallel()
 	p := start(t, 1, func(o *pool.Options) { o.InitTimeout = 20 * time.Millisecond }, fake.Options{})
 	p.deploy("f", "init-hang").TimeoutSecs = 1
 	r := p.call(t, "f", "1")
@@ -235,6 +240,7 @@ func TestAnInitOverItsLimitIsRunOnceMoreUnderTheTimeout(t *testing.T) {
 }
 
 func TestARuntimeThatEndsAfterItsAnswerIsReplaced(t *testing.T) {
+	t.Parallel()
 	p := start(t, 2, nil, fake.Options{})
 	p.deploy("f", "exit-after")
 	for k := range 20 {
@@ -245,6 +251,7 @@ func TestARuntimeThatEndsAfterItsAnswerIsReplaced(t *testing.T) {
 }
 
 func TestSimultaneousCallsGetContainersOfTheirOwn(t *testing.T) {
+	t.Parallel()
 	p := start(t, 2, nil, fake.Options{})
 	p.deploy("f", "wait gate")
 	const n = 20
@@ -278,6 +285,7 @@ func TestSimultaneousCallsGetContainersOfTheirOwn(t *testing.T) {
 }
 
 func TestOverTheLimitOfInstancesCallsWaitForAContainer(t *testing.T) {
+	t.Parallel()
 	p := start(t, 0, func(o *pool.Options) { o.MaxInstances = 2 }, fake.Options{})
 	p.deploy("f", "echo")
 	var calls sync.WaitGroup
@@ -291,6 +299,7 @@ func TestOverTheLimitOfInstancesCallsWaitForAContainer(t *testing.T) {
 }
 
 func TestAnotherFunctionTakesThePlaceOfAnIdleOne(t *testing.T) {
+	t.Parallel()
 	p := start(t, 0, func(o *pool.Options) { o.MaxInstances, o.InstanceMB = 1, 128 }, fake.Options{})
 	p.deploy("f", "echo")
 	p.deploy("g", "echo")
@@ -300,6 +309,7 @@ func TestAnotherFunctionTakesThePlaceOfAnIdleOne(t *testing.T) {
 }
 
 func TestTooManyWaitersAreThrottled(t *testing.T) {
+	t.Parallel()
 	p := start(t, 0, func(o *pool.Options) { o.MaxInstances, o.InstanceMB, o.MaxQueue = 1, 128, 1 }, fake.Options{})
 	p.deploy("f", "wait gate")
 	var calls sync.WaitGroup
@@ -323,6 +333,7 @@ func TestTooManyWaitersAreThrottled(t *testing.T) {
 }
 
 func TestAWarmInstanceThatDiesWhileAssignedIsReplaced(t *testing.T) {
+	t.Parallel()
 	p := start(t, 2, nil, fake.Options{})
 	p.deploy("f", "echo")
 	p.Driver.Script(fake.Fault{Op: fake.OpAttach, Nth: 1, Death: fake.ErrKilled})
@@ -332,6 +343,7 @@ func TestAWarmInstanceThatDiesWhileAssignedIsReplaced(t *testing.T) {
 }
 
 func TestAnIdleContainerIsStoppedAfterItsTimeout(t *testing.T) {
+	t.Parallel()
 	p := start(t, 0, func(o *pool.Options) { o.IdleTimeout = 10 * time.Millisecond }, fake.Options{})
 	p.deploy("f", "count")
 	p.call(t, "f", "1")
@@ -342,6 +354,7 @@ func TestAnIdleContainerIsStoppedAfterItsTimeout(t *testing.T) {
 }
 
 func TestAnUpdatedFunctionIsNotServedByOldContainers(t *testing.T) {
+	t.Parallel()
 	p := start(t, 0, nil, fake.Options{})
 	p.deploy("f", "echo")
 	old := p.call(t, "f", "1")
@@ -355,6 +368,7 @@ func TestAnUpdatedFunctionIsNotServedByOldContainers(t *testing.T) {
 }
 
 func TestADeadIdleContainerIsRemoved(t *testing.T) {
+	t.Parallel()
 	p := start(t, 0, nil, fake.Options{})
 	p.deploy("f", "echo")
 	r := p.call(t, "f", "1")
@@ -366,6 +380,7 @@ func TestADeadIdleContainerIsRemoved(t *testing.T) {
 }
 
 func TestARunningFunctionOverItsMemoryIsEnded(t *testing.T) {
+	t.Parallel()
 	p := start(t, 1, nil, fake.Options{})
 	p.deploy("f", "wait gate")
 	done := make(chan *lambent.Result)

@@ -18,6 +18,7 @@ import (
 )
 
 func TestEveryExecutionIsRecordedHoweverItEnds(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		handler string
 		want    obs.Execution // what of it is the same each time
@@ -52,6 +53,7 @@ func TestEveryExecutionIsRecordedHoweverItEnds(t *testing.T) {
 }
 
 func TestAReusedContainersRecordNamesNoPool(t *testing.T) {
+	t.Parallel()
 	p := start(t, 1, nil, fake.Options{})
 	p.deploy("f", "echo")
 	p.call(t, "f", "1")
@@ -62,6 +64,7 @@ func TestAReusedContainersRecordNamesNoPool(t *testing.T) {
 }
 
 func TestThrottledCallsAreRecordedAndNobodyIsLeftWaiting(t *testing.T) {
+	t.Parallel()
 	p := start(t, 0, func(o *pool.Options) { o.MaxInstances, o.InstanceMB, o.MaxQueue = 1, 128, 1 }, fake.Options{})
 	p.deploy("f", "wait gate")
 	var calls sync.WaitGroup
@@ -101,6 +104,7 @@ func TestThrottledCallsAreRecordedAndNobodyIsLeftWaiting(t *testing.T) {
 // That a caller has no patience says nothing of the machine: no alarm may come of
 // it.
 func TestACallWhoseCallerLeftIsNotRecordedAsThrottled(t *testing.T) {
+	t.Parallel()
 	p := start(t, 0, func(o *pool.Options) { o.MaxInstances, o.InstanceMB = 1, 128 }, fake.Options{})
 	p.deploy("f", "wait gate")
 	var calls sync.WaitGroup
@@ -133,6 +137,7 @@ func TestACallWhoseCallerLeftIsNotRecordedAsThrottled(t *testing.T) {
 }
 
 func TestWhatReachedNoDecisionLeavesNoRecord(t *testing.T) {
+	t.Parallel()
 	p := start(t, 0, nil, fake.Options{})
 	p.deploy("failed", "echo").State = "Failed"
 	p.deploy("ruby", "echo").Runtime = "ruby3.4"
@@ -150,6 +155,7 @@ func TestWhatReachedNoDecisionLeavesNoRecord(t *testing.T) {
 
 // What the platform did wrong is told to its log, and in the record by kind only.
 func TestSecurityTheRecordOfALostCallTellsNothingOfTheMachine(t *testing.T) {
+	t.Parallel()
 	p := start(t, 0, nil, fake.Options{})
 	p.deploy("f", "echo")
 	p.Driver.Script(fake.Fault{Op: fake.OpStart, Err: errors.New("open /secret/place: no such file")})

@@ -22,10 +22,15 @@ type streamed struct {
 
 func (p *platform) stream(t *testing.T, name string, limits stream.Limits) *streamed {
 	t.Helper()
+	return p.streamEvent(t, name, "1", limits)
+}
+
+func (p *platform) streamEvent(t *testing.T, name, event string, limits stream.Limits) *streamed {
+	t.Helper()
 	s := &streamed{stream.New(limits), make(chan *lambent.Result, 1)}
 	go func() {
 		r, err := p.Invoke(t.Context(), &lambent.Invocation{RequestID: "r", Account: lambent.DefaultAccount, Function: lambent.FunctionName(name),
-			Payload: []byte("1"), ReceivedAt: time.Now(), WantLogTail: true, Stream: s})
+			Payload: []byte(event), ReceivedAt: time.Now(), WantLogTail: true, Stream: s})
 		if err != nil {
 			t.Errorf("call %s: %v", name, err)
 		}
@@ -71,6 +76,7 @@ func (s *streamed) result(t *testing.T) *lambent.Result {
 }
 
 func TestTheFirstPartOfAStreamIsThereBeforeTheLastIsWritten(t *testing.T) {
+	t.Parallel()
 	p := start(t, 1, nil, fake.Options{})
 	p.deploy("f", "stream gate")
 	s := p.stream(t, "f", stream.AWS())
@@ -106,6 +112,7 @@ func TestTheFirstPartOfAStreamIsThereBeforeTheLastIsWritten(t *testing.T) {
 }
 
 func TestAStreamThatNobodyStreamsIsAnsweredWhole(t *testing.T) {
+	t.Parallel()
 	p := start(t, 1, nil, fake.Options{})
 	p.Open("gate")
 	p.deploy("f", "stream gate")
@@ -127,6 +134,7 @@ func TestAStreamThatNobodyStreamsIsAnsweredWhole(t *testing.T) {
 }
 
 func TestAWholeAnswerToSomebodyWhoStreamsIsTheResults(t *testing.T) {
+	t.Parallel()
 	p := start(t, 1, nil, fake.Options{})
 	p.deploy("f", "echo")
 	s := p.stream(t, "f", stream.AWS())
@@ -139,6 +147,7 @@ func TestAWholeAnswerToSomebodyWhoStreamsIsTheResults(t *testing.T) {
 }
 
 func TestWhatGoesWrongWithinAStreamIsAFunctionError(t *testing.T) {
+	t.Parallel()
 	for _, tc := range []struct {
 		handler            string
 		limits             stream.Limits
@@ -148,7 +157,7 @@ func TestWhatGoesWrongWithinAStreamIsAFunctionError(t *testing.T) {
 	}{
 		{"stream-fail", stream.AWS(), "Oops", "as asked", lambent.OutcomeFunctionError, true},
 		{"stream-exit 3", stream.AWS(), "Runtime.ExitError", "RequestId: r Error: Runtime exited with error: exit status 3", lambent.OutcomeFunctionError, false},
-		{"stream-hang", stream.AWS(), "Sandbox.Timedout", "RequestId: r Error: Task timed out after 1.00 seconds", lambent.OutcomeTimedOut, false},
+		{"stream-hang 1", stream.AWS(), "Sandbox.Timedout", "RequestId: r Error: Task timed out after 1.00 seconds", lambent.OutcomeTimedOut, false},
 		{"stream-hang", stream.Limits{Most: 4}, "Function.ResponseSizeTooLarge", "Response payload size exceeded maximum allowed payload size (4 bytes).", lambent.OutcomeFunctionError, false},
 	} {
 		t.Run(tc.handler, func(t *testing.T) {
@@ -170,7 +179,7 @@ func TestWhatGoesWrongWithinAStreamIsAFunctionError(t *testing.T) {
 			if e := p.recorded(t, "r"); e.Outcome != tc.outcome || e.Error != tc.errorType {
 				t.Errorf("record %+v", e)
 			}
-			again := p.stream(t, "f", tc.limits)
+			again := p.streamEvent(t, "f", "2", tc.limits)
 			again.rest(t)
 			if kind := again.result(t).Start.Kind; (kind == lambent.StartReuse) != tc.reused {
 				t.Errorf("the next call: %s", kind)
@@ -180,8 +189,9 @@ func TestWhatGoesWrongWithinAStreamIsAFunctionError(t *testing.T) {
 }
 
 func TestACallerWhoDoesNotReadIsTimedOutAndHoldsNothing(t *testing.T) {
+	t.Parallel()
 	p := start(t, 1, nil, fake.Options{})
-	p.deploy("f", "stream-much 100").TimeoutSecs = 1
+	p.deploy("f", "stream-much 32").TimeoutSecs = 1
 	s := p.stream(t, "f", stream.Limits{})
 	r := s.result(t) // though nothing was read
 	if r.Outcome != lambent.OutcomeTimedOut {
@@ -193,8 +203,9 @@ func TestACallerWhoDoesNotReadIsTimedOutAndHoldsNothing(t *testing.T) {
 }
 
 func TestTheFunctionGoesOnWhenItsCallerHasGone(t *testing.T) {
+	t.Parallel()
 	p := start(t, 1, nil, fake.Options{})
-	p.deploy("f", "stream-much 100")
+	p.deploy("f", "stream-much 32")
 	s := p.stream(t, "f", stream.AWS())
 	s.Head()
 	s.Leave()
@@ -202,7 +213,7 @@ func TestTheFunctionGoesOnWhenItsCallerHasGone(t *testing.T) {
 		t.Errorf("result %+v", r)
 	}
 	s = p.stream(t, "f", stream.Limits{})
-	if got := s.rest(t); got != 100<<20 {
+	if got := s.rest(t); got != 32<<20 {
 		t.Errorf("the next caller got %d bytes", got)
 	}
 	if r := s.result(t); r.Start.Kind != lambent.StartReuse {
@@ -211,9 +222,10 @@ func TestTheFunctionGoesOnWhenItsCallerHasGone(t *testing.T) {
 }
 
 func TestSlowReadersCostLittleMemory(t *testing.T) {
+	t.Parallel()
 	const calls = 20
 	p := start(t, 0, nil, fake.Options{})
-	p.deploy("f", "stream-much 64").TimeoutSecs = 60
+	p.deploy("f", "stream-much 16").TimeoutSecs = 60
 	all := make([]*streamed, calls)
 	for i := range all {
 		all[i] = p.stream(t, "f", stream.Limits{})

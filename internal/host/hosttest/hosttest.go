@@ -24,6 +24,7 @@ import (
 	"lambent/internal/functionlog"
 	"lambent/internal/host"
 	"lambent/internal/hostinfo"
+	"lambent/internal/runtimeapi/frame"
 	"lambent/internal/runtimeapi/guest"
 	"lambent/internal/sandbox"
 	"lambent/internal/sandbox/fake"
@@ -89,7 +90,7 @@ func New(t testing.TB, opts fake.Options) *Fixture {
 //	fail            answers an error of type Oops
 //	exit N          ends with status N instead of answering
 //	exit-after      answers, then ends
-//	hang            never answers
+//	hang            never answers; with an EVENT it echoes, unless it is that one
 //	env NAME        answers the variable of its environment
 //	log TEXT        writes TEXT to stdout, then echoes
 //	wait NAME       answers once the test opens the gate NAME
@@ -97,7 +98,7 @@ func New(t testing.TB, opts fake.Options) *Fixture {
 //	stream-much MB  streams so many MB of zeros
 //	stream-fail     streams "first", then an error of type Oops
 //	stream-exit N   streams "first", then ends with status N
-//	stream-hang     streams "first", then nothing
+//	stream-hang     streams "first", then nothing; with an EVENT it ends then, unless it is that one
 //	init-error      reports that it cannot load the code
 //	init-exit N     ends with status N while it loads the code
 //	init-hang       never finishes to load the code
@@ -252,8 +253,10 @@ func (f *Fixture) runtime(ctx context.Context, g *fake.Guest) int {
 		case "exit":
 			return number(arg)
 		case "hang":
-			<-ctx.Done()
-			return 0
+			if arg == "" || arg == string(ev.Payload) {
+				<-ctx.Done()
+				return 0
+			}
 		case "env":
 			answer, _ = json.Marshal(a.Env[arg])
 		case "log":
@@ -266,7 +269,7 @@ func (f *Fixture) runtime(ctx context.Context, g *fake.Guest) int {
 			}
 		}
 		if strings.HasPrefix(verb, "stream") {
-			if ended, code := f.stream(ctx, conn, ev.RequestID, verb, arg); ended {
+			if ended, code := f.stream(ctx, conn, ev, verb, arg); ended {
 				return code
 			}
 			continue
@@ -281,8 +284,8 @@ func (f *Fixture) runtime(ctx context.Context, g *fake.Guest) int {
 }
 
 // stream answers in parts, and tells whether the runtime ends with that.
-func (f *Fixture) stream(ctx context.Context, conn *guest.Conn, id, verb, arg string) (ended bool, code int) {
-	if conn.Begin(id, "text/plain") != nil {
+func (f *Fixture) stream(ctx context.Context, conn *guest.Conn, ev *frame.Event, verb, arg string) (ended bool, code int) {
+	if conn.Begin(ev.RequestID, "text/plain") != nil {
 		return true, 0
 	}
 	if verb == "stream-much" {
@@ -302,6 +305,9 @@ func (f *Fixture) stream(ctx context.Context, conn *guest.Conn, id, verb, arg st
 	case "stream-exit":
 		return true, number(arg)
 	case "stream-hang":
+		if arg != "" && arg != string(ev.Payload) {
+			return conn.End("", nil) != nil, 0
+		}
 		<-ctx.Done()
 		return true, 0
 	}
