@@ -8,15 +8,16 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/cmd/lambent/config"
 	"lambent/internal/invoke"
 	"lambent/internal/pool"
 	"lambent/internal/registry"
 )
 
 // controls asks the control functions that are declared.
-func controls(functions *registry.Registry, workers *pool.Pool, call func(context.Context, *lambent.Invocation) (*lambent.Result, error), log *slog.Logger) *invoke.Controls {
+func controls(cfg config.Config, functions *registry.Registry, workers *pool.Pool, call func(context.Context, *lambent.Invocation) (*lambent.Result, error), log *slog.Logger) *invoke.Controls {
 	return invoke.NewControls(invoke.ControlOptions{
-		Declared: declared(functions), Invoke: call, Deeds: deeds{functions, workers}, Log: log,
+		Declared: declared(functions), Invoke: call, Deeds: deeds{functions, workers, cfg.LimitConcurrency}, Log: log,
 	})
 }
 
@@ -27,11 +28,11 @@ func declared(functions *registry.Registry) func(lambent.AccountID, lambent.Func
 	}
 }
 
-// deeds is what control functions may have done. What is reserved is not held to
-// what the account must leave unreserved, as PutFunctionConcurrency holds it.
+// deeds is what control functions may have done.
 type deeds struct {
 	functions *registry.Registry
 	workers   *pool.Pool
+	limit     int // of an account's concurrency
 }
 
 var _ invoke.Deeds = deeds{}
@@ -119,14 +120,7 @@ func (d deeds) PauseSource(ctx context.Context, account lambent.AccountID, id st
 
 // ReserveConcurrency implements invoke.Deeds.
 func (d deeds) ReserveConcurrency(ctx context.Context, account lambent.AccountID, name lambent.FunctionName, value *int) (string, error) {
-	_, err := d.functions.Settings.Edit(ctx, "reserve concurrency", registry.ObjectKey{Account: account, Parent: string(name)}, func(old *registry.FunctionSettings) (*registry.FunctionSettings, error) {
-		var next registry.FunctionSettings
-		if old != nil {
-			next = *old
-		}
-		next.ReservedConcurrency = value
-		return &next, nil
-	})
+	err := d.functions.Reserve(ctx, "reserve concurrency", account, name, value, d.limit)
 	switch {
 	case err != nil:
 		return "", err

@@ -223,7 +223,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 			asked.Called(inv, res, err)
 			told.settled(inv, res, err)
 		}})
-	asked = controls(functions, workers, calls.Invoke, log)
+	asked = controls(cfg, functions, workers, calls.Invoke, log)
 	undo.push(func() error { asked.Close(); return nil })
 	asynchronous = invoke.NewDispatcher(eventDispatcher(cfg, eventParts{events: events, functions: functions, invoke: calls.Invoke, failed: failed, controls: asked, watch: watched, log: log}))
 	undo.push(background(context.WithoutCancel(ctx), func(stopping context.Context) error {

@@ -146,7 +146,6 @@ type API struct {
 
 	limits      Limits
 	provisioner Provisioner
-	reserving   sync.Mutex // held while what is left of an account's concurrency is changed
 	mappings    sync.Mutex // held while event source mappings are made or changed
 	signing     sync.Mutex // held while a code signing config is given to a function, or deleted
 

@@ -1,17 +1,11 @@
 package api
 
 import (
-	"fmt"
 	"net/http"
 
 	"lambent"
 	"lambent/internal/registry"
 )
-
-// minUnreserved is how much of an account's concurrency cannot be reserved, so
-// that functions without a reservation go on (developer guide, "Reserved
-// concurrency").
-const minUnreserved = 100
 
 type concurrencyAnswer struct {
 	ReservedConcurrentExecutions *int `json:",omitempty"`
@@ -31,27 +25,7 @@ func (a *API) putFunctionConcurrency(c *call) error {
 	if err != nil {
 		return err
 	}
-	a.reserving.Lock() // what is left is one number for all functions of an account
-	defer a.reserving.Unlock()
-	provisioned := 0
-	all, _ := a.objects.Provisioned.List(ref.Account, string(ref.Name), registry.ObjectKey{}, noBound, nil)
-	for _, o := range all {
-		provisioned += o.Value.Requested
-	}
-	if q.ReservedConcurrentExecutions < provisioned {
-		return invalid(operation, fmt.Sprintf("ReservedConcurrentExecutions %d should not be lower than function's total provisioned concurrency [%d].", q.ReservedConcurrentExecutions, provisioned))
-	}
-	key := settingsKey(ref)
-	_, unreserved := a.objects.Concurrency(ref.Account, string(ref.Name), a.limits.Concurrency)
-	if old := a.objects.Settings.Get(key); old != nil && old.ReservedConcurrency != nil {
-		unreserved += *old.ReservedConcurrency
-	} else {
-		unreserved += provisioned // which is a part of what is reserved from now on
-	}
-	if unreserved-q.ReservedConcurrentExecutions < a.limits.unreservable() {
-		return invalid(operation, fmt.Sprintf("Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [%d].", a.limits.unreservable()))
-	}
-	err = a.editSettings(c, operation, key, func(s *registry.FunctionSettings) { s.ReservedConcurrency = &q.ReservedConcurrentExecutions })
+	err = a.objects.Reserve(c.r.Context(), operation, ref.Account, ref.Name, &q.ReservedConcurrentExecutions, a.limits.Concurrency)
 	if err != nil {
 		return err
 	}
@@ -75,7 +49,7 @@ func (a *API) deleteFunctionConcurrency(c *call) error {
 	if err != nil {
 		return err
 	}
-	return c.done(a.editSettings(c, operation, settingsKey(ref), func(s *registry.FunctionSettings) { s.ReservedConcurrency = nil }))
+	return c.done(a.objects.Reserve(c.r.Context(), operation, ref.Account, ref.Name, nil, a.limits.Concurrency))
 }
 
 // settingsOf gives the settings of a function, the zero value where there are
@@ -101,10 +75,6 @@ func (a *API) editSettings(c *call, operation string, key registry.ObjectKey, ch
 type Limits struct {
 	Concurrency int // simultaneous executions of an account; 0: AWS's 1,000
 }
-
-// unreservable is how much of the concurrency must stay unreserved: AWS's 100,
-// or a tenth where the whole is less than 1,000.
-func (l Limits) unreservable() int { return min(minUnreserved, l.Concurrency/10) }
 
 type accountSettingsAnswer struct {
 	AccountLimit accountLimit

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"fmt"
 	"net/http"
 
 	"lambent"
@@ -77,18 +76,14 @@ func (a *API) putProvisionedConcurrencyConfig(c *call) error {
 	if f.TenantIsolation != "" {
 		return invalid(operation, "Provisioned concurrency is not supported for functions with tenant isolation.")
 	}
-	a.reserving.Lock()
-	defer a.reserving.Unlock()
 	key := qualifiedKey(ref)
 	if alias := a.objects.Aliases.Get(key); alias != nil && alias.Additional != "" {
 		return invalid(operation, "Alias with weights can not be used with Provisioned Concurrency")
 	}
-	if err := a.checkProvisioned(operation, key, f, q.ProvisionedConcurrentExecutions); err != nil {
-		return err
-	}
-	p, err := a.objects.Provisioned.Edit(c.r.Context(), operation, key, func(*registry.Provisioned) (*registry.Provisioned, error) {
-		return &registry.Provisioned{Requested: q.ProvisionedConcurrentExecutions, LastModified: a.now()}, nil
-	})
+	p, err := a.objects.Provision(c.r.Context(), operation, key, registry.Provisioned{Requested: q.ProvisionedConcurrentExecutions, LastModified: a.now()}, a.limits.Concurrency,
+		func(others []registry.Object[registry.Provisioned]) error {
+			return a.provisionedAlready(operation, key, f, others)
+		})
 	if err != nil {
 		return err
 	}
@@ -97,17 +92,11 @@ func (a *API) putProvisionedConcurrencyConfig(c *call) error {
 	return c.reply(http.StatusAccepted, out)
 }
 
-// checkProvisioned refuses more than the function, or its account, can have,
-// and a version that is provisioned for already by another name.
-func (a *API) checkProvisioned(operation string, key registry.ObjectKey, f *lambent.Function, requested int) error {
-	others, before, conflict := 0, 0, ""
-	all, _ := a.objects.Provisioned.List(key.Account, key.Parent, registry.ObjectKey{}, noBound, nil)
-	for _, o := range all {
-		if o.Key == key {
-			before = o.Value.Requested
-			continue
-		}
-		others += o.Value.Requested
+// provisionedAlready refuses a version that is provisioned for already by another
+// name.
+func (a *API) provisionedAlready(operation string, key registry.ObjectKey, f *lambent.Function, others []registry.Object[registry.Provisioned]) error {
+	conflict := ""
+	for _, o := range others {
 		same, err := a.functions.Function(key.Account, f.Name, o.Key.Name)
 		switch {
 		case err != nil || same.Version != f.Version:
@@ -117,18 +106,10 @@ func (a *API) checkProvisioned(operation string, key registry.ObjectKey, f *lamb
 			conflict = "Alias can't be used for Provisioned Concurrency configuration on an already Provisioned version"
 		}
 	}
-	reserved, unreserved := a.objects.Concurrency(key.Account, key.Parent, a.limits.Concurrency)
-	switch {
-	case reserved != nil && *reserved < others+requested:
-		return invalid(operation, "Requested Provisioned Concurrency should not be greater than the reservedConcurrentExecution for function")
-	case requested > a.limits.Concurrency:
-		return invalid(operation, fmt.Sprintf("Specified ConcurrentExecutions for function is greater than account's unreserved concurrency [%d].", a.limits.Concurrency))
-	case reserved == nil && unreserved+before-requested < a.limits.unreservable():
-		return invalid(operation, fmt.Sprintf("Specified ConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum value of [%d].", a.limits.unreservable()))
-	case conflict != "":
-		return &lambent.Error{Op: operation, Resource: key.Name, Kind: lambent.KindExists, Message: conflict}
+	if conflict == "" {
+		return nil
 	}
-	return nil
+	return &lambent.Error{Op: operation, Resource: key.Name, Kind: lambent.KindExists, Message: conflict}
 }
 
 // getProvisionedConcurrencyConfig does GetProvisionedConcurrencyConfig.

@@ -1,6 +1,14 @@
 package registry
 
-import "testing"
+import (
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"lambent"
+)
 
 func TestConcurrencyIsAddedUpFromWhatIsReservedAndProvisioned(t *testing.T) {
 	node := openNode(t, t.TempDir())
@@ -50,6 +58,47 @@ func TestConcurrencyIsAddedUpFromWhatIsReservedAndProvisioned(t *testing.T) {
 	}
 	if n := testing.AllocsPerRun(100, func() { f.Concurrency(account, "a", 1000) }); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+// However many are reserved at once, what must stay unreserved does.
+func TestNoMoreConcurrencyIsReservedThanMayBe(t *testing.T) {
+	f := open(t, openNode(t, t.TempDir()), nil)
+	const limit = 1000
+	var reserving sync.WaitGroup
+	var reserved atomic.Int32
+	for i := range 12 {
+		name := lambent.FunctionName(fmt.Sprintf("f%d", i))
+		f.created(name, "zip")
+		reserving.Go(func() {
+			n := 100
+			switch err := f.Reserve(t.Context(), "test", account, name, &n, limit); {
+			case err == nil:
+				reserved.Add(1)
+			case lambent.KindOf(err) != lambent.KindInvalid || !strings.Contains(err.Error(), "below its minimum value of [100]"):
+				t.Error(err)
+			}
+		})
+	}
+	reserving.Wait()
+	if _, unreserved := f.Concurrency(account, "f0", limit); reserved.Load() != 9 || unreserved != 100 {
+		t.Errorf("%d functions have 100 reserved each, and %d are left", reserved.Load(), unreserved)
+	}
+	for i := range 12 {
+		must(0, f.Reserve(t.Context(), "test", account, lambent.FunctionName(fmt.Sprintf("f%d", i)), nil, limit))(t)
+	}
+	if n := f.reservations.len(); n != 0 {
+		t.Errorf("%d reservations are left of none", n)
+	}
+	ten, five := 10, 5
+	must(0, f.Reserve(t.Context(), "test", account, "f0", &ten, limit))(t)
+	none := func([]Object[Provisioned]) error { return nil }
+	if _, err := f.Provision(t.Context(), "test", ObjectKey{account, "f0", ""}, Provisioned{Requested: 11}, limit, none); lambent.KindOf(err) != lambent.KindInvalid {
+		t.Errorf("more is provisioned than reserved: %v", err)
+	}
+	must(f.Provision(t.Context(), "test", ObjectKey{account, "f0", ""}, Provisioned{Requested: 10}, limit, none))(t)
+	if err := f.Reserve(t.Context(), "test", account, "f0", &five, limit); lambent.KindOf(err) != lambent.KindInvalid {
+		t.Errorf("less is reserved than provisioned: %v", err)
 	}
 }
 
