@@ -16,9 +16,11 @@ import (
 
 // controls asks the control functions that are declared.
 func controls(cfg config.Config, functions *registry.Registry, workers *pool.Pool, call func(context.Context, *lambent.Invocation) (*lambent.Result, error), log *slog.Logger) *invoke.Controls {
-	return invoke.NewControls(invoke.ControlOptions{
+	asked := invoke.NewControls(invoke.ControlOptions{
 		Declared: declared(functions), Invoke: call, Deeds: deeds{functions, workers, cfg.LimitConcurrency}, Log: log,
 	})
+	functions.SubscribeSettings(asked.Redeclared)
+	return asked
 }
 
 func declared(functions *registry.Registry) func(lambent.AccountID, lambent.FunctionName) invoke.Declared {

@@ -39,6 +39,7 @@ func openFailures(ctx context.Context, cfg config.Config, node *cluster.Node, ev
 	functions.Aliases.Subscribe(func(c registry.ObjectChange[registry.Alias]) {
 		store.CodeChanged(c.Key.Account, lambent.FunctionName(c.Key.Parent))
 	})
+	functions.SubscribeSettings(func(lambent.AccountID, lambent.FunctionName) { store.Look() }) // other rules hold for what is there, too
 	return store, nil
 }
 

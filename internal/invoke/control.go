@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,8 +32,9 @@ type Deeds interface {
 
 // ControlOptions are what a Controls needs.
 type ControlOptions struct {
-	// Declared is asked for every call, and must not block; it gives the zero value
-	// of a function of which nothing is declared.
+	// Declared is asked for every call, and must neither block nor call back; it gives
+	// the zero value of a function of which nothing is declared. When it gives another
+	// one, Redeclared is told.
 	Declared func(lambent.AccountID, lambent.FunctionName) Declared
 	Invoke   func(context.Context, *lambent.Invocation) (*lambent.Result, error) // Service.Invoke
 	Deeds    Deeds
@@ -55,7 +57,7 @@ type Controls struct {
 	// +checklocks:mu
 	pending int // questions of calls nobody waits with
 	// +checklocks:mu
-	rates map[functionOf][]*control.Rate
+	rates map[functionOf][]*control.Rate // of functions that have rules on error rates
 }
 
 type functionOf struct {
@@ -125,26 +127,17 @@ func rawJSON(text []byte) json.RawMessage {
 }
 
 // count takes a call that ran into account for the rules on error rates, and gives
-// the shares of those that it has met.
-func (c *Controls) count(k functionOf, rules control.Rules, now time.Time, failed bool) (met []control.Rule, shares []float64) {
-	var on control.Rules
-	for _, r := range rules {
-		if r.On == control.OnErrorRate {
-			on = append(on, r)
-		}
-	}
+// the shares of those that it has met. What is declared is asked for with mu held,
+// so that Redeclared comes after what is counted by old rules.
+func (c *Controls) count(k functionOf, now time.Time, failed bool) (met []control.Rule, shares []float64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	on := onRate(c.opts.Declared(k.account, k.name).Rules)
 	if len(on) == 0 {
-		delete(c.rates, k)
 		return nil, nil
 	}
 	rates := c.rates[k]
-	same := len(rates) == len(on)
-	for i := range on {
-		same = same && rates[i].Rule() == on[i]
-	}
-	if !same { // they are others now, and count anew
+	if !counts(rates, on) { // they are others now, and count anew
 		rates = nil
 		for _, r := range on {
 			rates = append(rates, control.NewRate(r))
@@ -159,40 +152,76 @@ func (c *Controls) count(k functionOf, rules control.Rules, now time.Time, faile
 	return met, shares
 }
 
+// onRate are those of some rules that are on error rates.
+func onRate(rules control.Rules) (on control.Rules) {
+	for _, r := range rules {
+		if r.On == control.OnErrorRate {
+			on = append(on, r)
+		}
+	}
+	return on
+}
+
+// counts tells whether rates are those of rules.
+func counts(rates []*control.Rate, rules control.Rules) bool {
+	return slices.EqualFunc(rates, rules, func(rate *control.Rate, rule control.Rule) bool { return rate.Rule() == rule })
+}
+
+// Redeclared says that what is declared of a function is another from now on, or
+// that the function is gone: what was counted for rules that are no more is
+// forgotten. It does not block.
+func (c *Controls) Redeclared(account lambent.AccountID, name lambent.FunctionName) {
+	k := functionOf{account, name}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !counts(c.rates[k], onRate(c.opts.Declared(account, name).Rules)) {
+		delete(c.rates, k)
+	}
+}
+
 // verdict is what control functions want done with a request.
 type verdict struct {
 	answer control.Answer // the first whose decision is not to leave it
 	done   []string       // what was done, in words, for the failure's record
 }
 
-// ask asks every control function that an outcome concerns, one after the other,
-// and does what they want of the platform. What became of each is in done. An
-// outcome of success is only counted.
-func (c *Controls) ask(ctx context.Context, inv *lambent.Invocation, out *outcome, ran bool, retries int) (v verdict) {
+// question is a rule that an outcome concerns.
+type question struct {
+	rule  control.Rule
+	share *float64 // of failed calls, of a rule on error rates
+}
+
+// concerned are the rules that an outcome concerns; one of success is only counted.
+func (c *Controls) concerned(inv *lambent.Invocation, out *outcome, ran bool) (all []question) {
 	k := functionOf{inv.Account, inv.Function}
 	rules := c.opts.Declared(k.account, k.name).Rules
 	if len(rules) == 0 || inv.Control {
-		return v
+		return nil
 	}
-	var concerned []control.Rule
-	var shares []float64
 	if ran {
-		concerned, shares = c.count(k, rules, time.Now(), out.failed())
+		met, shares := c.count(k, time.Now(), out.failed())
+		for i := range met {
+			all = append(all, question{met[i], &shares[i]})
+		}
 	}
 	if out.failed() {
 		for _, r := range rules {
 			if r.On == triggerOf(out.Reason) {
-				concerned = append(concerned, r)
+				all = append(all, question{rule: r})
 			}
 		}
 	}
-	for i, r := range concerned {
+	return all
+}
+
+// ask asks the control functions of every rule that an outcome concerns, one after
+// the other, and does what they want of the platform. What became of each is in
+// done.
+func (c *Controls) ask(ctx context.Context, inv *lambent.Invocation, out *outcome, all []question, retries int) (v verdict) {
+	for _, q := range all {
 		what := incidentOf(inv, out)
-		what.Rule, what.Retries = r.On, retries
-		if i < len(shares) {
-			what.Share = &shares[i]
-		}
-		c.one(ctx, r, &what, &v)
+		what.Rule, what.Share, what.Retries = q.rule.On, q.share, retries
+		c.one(ctx, q.rule, &what, &v)
 	}
 	return v
 }
@@ -302,6 +331,10 @@ func (c *Controls) Called(inv *lambent.Invocation, res *lambent.Result, err erro
 		return
 	}
 	s := after(res, err, EventRules{}, AWSTimes(), 0, 1, 0)
+	all := c.concerned(inv, &s.out, s.counts)
+	if len(all) == 0 {
+		return
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
@@ -313,7 +346,7 @@ func (c *Controls) Called(inv *lambent.Invocation, res *lambent.Result, err erro
 	}
 	c.pending++
 	c.asking.Go(func() {
-		v := c.ask(c.working, inv, &s.out, s.counts, control.MaxRetries)
+		v := c.ask(c.working, inv, &s.out, all, control.MaxRetries)
 		for _, done := range v.done {
 			c.opts.Log.Info("a control function was asked", "function", inv.Function, "request", inv.RequestID, "done", done)
 		}

@@ -266,3 +266,80 @@ func TestCallersOfWhatFailsDoNotWaitForControlFunctions(t *testing.T) {
 		c.Close()
 	})
 }
+
+// Every call of a synchronous caller counts, also while as many control functions
+// are asked as may be; and what was counted goes with what it was counted for.
+func TestRatesCountEveryCallAndGoWithTheirFunctions(t *testing.T) {
+	synctest.Test(t, ratesCountEveryCallAndGo)
+}
+
+func ratesCountEveryCallAndGo(t *testing.T) {
+	var declared Declared
+	if err := json.Unmarshal([]byte(`[{"on":"error_rate","above":0.5,"over":"1h","calls":100,"function":"fixer"},{"on":"error","function":"fixer"}]`), &declared.Rules); err != nil {
+		t.Fatal(err)
+	}
+	there := map[lambent.FunctionName]bool{}
+	held, asked := make(chan struct{}), make(chan incident, 1000)
+	c := NewControls(ControlOptions{
+		Declared: func(_ lambent.AccountID, name lambent.FunctionName) Declared {
+			if there[name] {
+				return declared
+			}
+			return Declared{}
+		},
+		Invoke: func(_ context.Context, inv *lambent.Invocation) (*lambent.Result, error) {
+			var what incident
+			if err := json.Unmarshal(inv.Payload, &what); err != nil {
+				t.Error(err)
+			}
+			if asked <- what; what.Rule == control.OnError {
+				<-held
+			}
+			return &lambent.Result{}, nil
+		},
+	})
+	called := func(name lambent.FunctionName, n int, fails bool) {
+		for i := range n {
+			res := answered(&lambent.Invocation{Payload: []byte("1")})
+			if fails {
+				res = failed("Oops", "no")
+			}
+			c.Called(&lambent.Invocation{RequestID: lambent.RequestID(fmt.Sprint(i)), Account: lambent.DefaultAccount, Function: name}, res, nil)
+		}
+	}
+	there["f"] = true
+	called("f", mostPending, true) // the functions that are asked hold all there may be
+	called("f", 30, true)
+	close(held)
+	for range mostPending {
+		<-asked
+	}
+	synctest.Wait()
+	called("f", 6, true) // the hundredth that failed
+	share := 0.0
+	for what := range asked {
+		if what.Share != nil {
+			share = *what.Share
+			break
+		}
+	}
+	if share != 1 {
+		t.Errorf("the share is %v", share)
+	}
+	for i := range 1000 {
+		name := lambent.FunctionName(fmt.Sprint("g", i))
+		there[name] = true
+		called(name, 1, false)
+	}
+	if len(c.rates) != 1001 {
+		t.Errorf("%d functions are counted", len(c.rates))
+	}
+	for name := range there {
+		delete(there, name)
+		c.Redeclared(lambent.DefaultAccount, name)
+		called(name, 1, false) // one that ended when its function was gone
+	}
+	if c.Close(); len(c.rates) != 0 {
+		t.Errorf("%d functions that are gone are counted still", len(c.rates))
+	}
+}

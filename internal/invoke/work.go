@@ -74,7 +74,7 @@ func (d *Dispatcher) control(j *job, c Claim, inv *lambent.Invocation, p *progre
 	if d.opts.Controls == nil || s.kind == stepHold && !d.firstHold(j) {
 		return step{}, false
 	}
-	v := d.opts.Controls.ask(d.working, inv, &s.out, s.counts, p.Retries)
+	v := d.opts.Controls.ask(d.working, inv, &s.out, d.opts.Controls.concerned(inv, &s.out, s.counts), p.Retries)
 	p.tell(v.done)
 	s.out.Done = p.Done
 	e := c.Event()

@@ -135,6 +135,13 @@ func (r *Registry) SetPlatformSettings(ctx context.Context, account lambent.Acco
 	return err
 }
 
+// SubscribeSettings has changed called with every function whose settings are
+// others from now on, or gone with it. It must not block, nor write to the
+// registry. There is no way back.
+func (r *Registry) SubscribeSettings(changed func(lambent.AccountID, lambent.FunctionName)) {
+	r.platformSettings.Subscribe(func(c ObjectChange[PlatformSettings]) { changed(c.Key.Account, lambent.FunctionName(c.Key.Parent)) })
+}
+
 func platformSettingsKey(k functionKey) ObjectKey { return ObjectKey{k.account, string(k.name), ""} }
 
 // updateSettings are those of a function.
