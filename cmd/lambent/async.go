@@ -49,11 +49,19 @@ func eventRules(functions *registry.Registry, line queue.Line, concurrency int) 
 		if c.MaximumEventAgeInSeconds != nil {
 			rules.MaxAge = time.Duration(*c.MaximumEventAgeInSeconds) * time.Second
 		}
-		rules.OnSuccess, rules.OnFailure = c.OnSuccess, c.OnFailure
+		rules.OnSuccess, rules.OnFailure = places(c.OnSuccess), places(c.OnFailure)
 	}
 	reserved, _ := functions.Concurrency(line.Account, string(line.Function), concurrency)
 	rules.Closed = reserved != nil && *reserved == 0
 	return rules
+}
+
+// places is one, or none.
+func places(one string) []string {
+	if one == "" {
+		return nil
+	}
+	return []string{one}
 }
 
 func eventInvokeConfig(functions *registry.Registry, line queue.Line) *registry.EventInvokeConfig {

@@ -165,7 +165,9 @@ func TestADroppedEventIsKeptNowhere(t *testing.T) {
 	onStage(t, func(t *testing.T, s *stage) {
 		s.controlled(t, `[{"on":"error","function":"fixer"}]`, func(*lambent.Invocation) (*lambent.Result, error) { return failed("Oops", "no"), nil },
 			func(incident) string { return `{"decision":"drop"}` })
-		s.set(func() { s.rules["f"] = EventRules{Retries: 2, MaxAge: time.Hour, OnFailure: "http://nowhere.test"} })
+		s.set(func() {
+			s.rules["f"] = EventRules{Retries: 2, MaxAge: time.Hour, OnFailure: []string{"http://nowhere.test"}}
+		})
 		s.accept(t, `f 1`)
 		rest(time.Hour)
 		if n := len(s.payloadsOf("f")); n != 1 || len(s.failures) != 0 || len(s.sent) != 0 || s.queue.unsettled() != 0 {

@@ -23,7 +23,9 @@ type Message struct {
 	Account lambent.AccountID // whose event it was
 	To      string            // ARN or URL
 	Body    []byte            // JSON
+	ID      string            // of the message: the same each time it is sent
 	// Of the event, for what has fields of its own for them.
+	Line        queue.Line
 	FunctionARN string
 	RequestID   lambent.RequestID
 	Success     bool
@@ -53,16 +55,14 @@ func (r recipient) done(out *outcome) bool { return slices.Contains(out.Delivere
 
 // recipients are where an outcome is told of.
 func recipients(r EventRules, out *outcome) (to []recipient) {
-	if !out.failed() {
-		if r.OnSuccess != "" {
-			to = append(to, recipient{to: r.OnSuccess})
-		}
-		return to
+	all := r.OnSuccess
+	if out.failed() {
+		all = r.OnFailure
 	}
-	if r.OnFailure != "" {
-		to = append(to, recipient{to: r.OnFailure})
+	for _, place := range all {
+		to = append(to, recipient{to: place})
 	}
-	if r.DeadLetter != "" {
+	if out.failed() && r.DeadLetter != "" {
 		to = append(to, recipient{to: r.DeadLetter, deadLetter: true})
 	}
 	return to
@@ -76,22 +76,80 @@ const mostDepth = 16
 // deliverTime bounds one delivery over a network.
 const deliverTime = 20 * time.Second
 
+// deliverAll hands over what is to be: to each its own, so that one that cannot be
+// reached keeps no other waiting. pending tells that something is to be tried
+// again; ok is false where it is so because the failure store did not take what
+// cannot be delivered.
+func (d *Dispatcher) deliverAll(c Claim, rules EventRules, out *outcome) (pending, ok bool) {
+	e := c.Event()
+	for _, to := range recipients(rules, out) {
+		if out.Dropped || to.done(out) {
+			continue
+		}
+		err := d.deliver(e, out, to)
+		if err == nil {
+			out.Delivered = append(out.Delivered, to.name())
+			continue
+		}
+		if !notTried(err) {
+			d.opts.Watch.Undelivered()
+		}
+		if d.comesAgain(e, out, err) {
+			pending = true
+			continue
+		}
+		d.opts.Log.Warn("a record could not be delivered", "line", e.Line.String(), "request", e.ID, "to", to.name(), "error", err)
+		lost := *out
+		lost.Reason, lost.ErrorType, lost.Message = reasonUndelivered, "DestinationDeliveryFailed", to.name()+": "+told(err)
+		if out.failed() { // it stays the failure that it is
+			lost = *out
+		}
+		if err := d.store(c, &lost, "its record could not be delivered to "+to.name()+": "+told(err)); err != nil {
+			d.opts.Log.Error("an undelivered record could not be stored as a failure; the event stays in the queue", "line", e.Line.String(), "request", e.ID, "error", err)
+			return true, false
+		}
+		out.Delivered, out.Stored = append(out.Delivered, to.name()), true
+	}
+	return pending, true
+}
+
+// comesAgain tells whether a delivery that failed is tried again: as often as
+// others are, unless it was not tried at all, or that does not help, or what is to
+// be delivered does not fit into what the queue keeps.
+func (d *Dispatcher) comesAgain(e *queue.Event, out *outcome, err error) bool {
+	switch {
+	case d.working.Err() != nil: // the server ends
+		return true
+	case isPermanent(err), out.Tries+1 >= mostTries && !notTried(err):
+		return false
+	}
+	_, fits := progress{Final: out}.write(room(e) - spareState)
+	return fits || len(out.Response) == 0
+}
+
+// spareState is for the names of those that will have been delivered to.
+const spareState = 4 << 10
+
+// notTried tells of a delivery that others under way left no room for.
+func notTried(err error) bool { return lambent.KindOf(err) == lambent.KindThrottled }
+
 // deliver hands a record, or a dead letter, over: durably, where it returns nil.
 func (d *Dispatcher) deliver(e *queue.Event, out *outcome, to recipient) error {
-	message := &Message{Account: e.Line.Account, To: to.to, FunctionARN: d.arn(e.Line), RequestID: e.ID, Success: !out.failed()}
+	// One that is redriven was accepted anew, and so is its message.
+	id := string(e.ID) + "-" + strconv.FormatInt(e.AcceptedAt.UnixMilli(), 36)
+	message := &Message{Account: e.Line.Account, To: to.to, ID: id, Line: e.Line, FunctionARN: d.arn(e.Line), RequestID: e.ID, Success: !out.failed()}
 	if to.deadLetter {
-		message.Body, message.Attributes = e.Payload, deadLetterAttributes(e, out)
+		message.Body, message.Attributes = asJSON(e.Payload), deadLetterAttributes(e, out)
 	} else {
 		message.Body = d.record(e, out)
 	}
-	ctx := context.WithoutCancel(d.working)
 	if strings.HasPrefix(to.to, "arn:") && strings.Contains(to.to, ":lambda:") {
-		return d.deliverToFunction(ctx, e, message)
+		return d.deliverToFunction(context.WithoutCancel(d.working), e, message)
 	}
 	if d.opts.Send == nil {
 		return permanent(fmt.Errorf("nothing here delivers to %s", to.to))
 	}
-	ctx, cancel := context.WithTimeout(ctx, deliverTime)
+	ctx, cancel := context.WithTimeout(d.working, deliverTime)
 	defer cancel()
 	return d.opts.Send(ctx, message)
 }

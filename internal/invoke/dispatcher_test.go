@@ -214,7 +214,9 @@ func TestAPoisonousEventDoesNotHoldItsLine(t *testing.T) {
 
 func TestAFunctionWithNoConcurrencyReservedIsNotCalled(t *testing.T) {
 	onStage(t, func(t *testing.T, s *stage) {
-		s.set(func() { s.rules["f"] = EventRules{Closed: true, MaxAge: time.Hour, OnFailure: "https://there"} })
+		s.set(func() {
+			s.rules["f"] = EventRules{Closed: true, MaxAge: time.Hour, OnFailure: []string{"https://there"}}
+		})
 		s.accept(t, `f {}`)
 		synctest.Wait()
 		if len(s.called()) != 0 || s.failure(t).Reason != "throttled" || !strings.Contains(string(s.sent[0].Body), `"condition":"ZeroReservedConcurrency","approximateInvokeCount":0`) {

@@ -120,17 +120,20 @@ func readProgress(state []byte) (p progress) {
 	return p
 }
 
-// maxState bounds a State: the queue takes 64 KiB beside an event's payload, of
-// which its texts need some.
-const maxState = 48 << 10
+// room is how long the State of an event can be: the queue takes 64 KiB beside the
+// most that a payload can have, of which its texts need some.
+func room(e *queue.Event) int {
+	const beside = 48 << 10
+	return queue.MaxPayload - len(e.Payload) + beside
+}
 
-// write renders p, false where it is too long to be kept.
-func (p progress) write() (state []byte, ok bool) {
+// write renders p, false where it is longer than there is room for.
+func (p progress) write(room int) (state []byte, ok bool) {
 	if p.isZero() {
 		return nil, true
 	}
 	state, err := json.Marshal(p)
-	return state, err == nil && len(state) <= maxState
+	return state, err == nil && len(state) <= room
 }
 
 func (p progress) isZero() bool {
@@ -167,6 +170,6 @@ func (p progress) brief() []byte {
 		return &c
 	}
 	p.Last, p.Final = cut(p.Last), cut(p.Final)
-	state, _ := p.write()
+	state, _ := p.write(0)
 	return state
 }

@@ -42,9 +42,9 @@ func (t Times) retryDelay(attempts int) time.Duration {
 type EventRules struct {
 	Retries    int           // after the first attempt, where the function failed
 	MaxAge     time.Duration // by AWS's seconds; see Times.AgeSecond
-	OnSuccess  string        // where records go; empty: nowhere
-	OnFailure  string
-	DeadLetter string // where events go that failed
+	OnSuccess  []string      // where records go: ARNs and URLs
+	OnFailure  []string
+	DeadLetter string // ARN of where events go that failed; empty: nowhere
 	Closed     bool   // no concurrency is reserved for the function: it never runs
 }
 

@@ -166,8 +166,8 @@ type stage struct {
 	failures map[lambent.RequestID]*Failure
 	storeErr error
 	sent     []*Message
-	sendErr  error
-	redone   []lambent.RequestID // that succeeded
+	send     func(context.Context, *Message) error // nil: all is taken
+	redone   []lambent.RequestID                   // that succeeded
 }
 
 func (s *stage) Put(_ context.Context, f *Failure) error {
@@ -213,12 +213,17 @@ func onStage(t *testing.T, test func(t *testing.T, s *stage)) {
 				s.mu.Unlock()
 				return answer(inv, inv.Granted)
 			},
-			Send: func(_ context.Context, m *Message) error {
+			Send: func(ctx context.Context, m *Message) error {
+				s.mu.Lock()
+				send := s.send
+				s.mu.Unlock()
+				if send != nil {
+					if err := send(ctx, m); err != nil {
+						return err
+					}
+				}
 				s.mu.Lock()
 				defer s.mu.Unlock()
-				if s.sendErr != nil {
-					return s.sendErr
-				}
 				s.sent = append(s.sent, m)
 				return nil
 			},

@@ -133,7 +133,7 @@ func (d *Dispatcher) lastOf(j *job, p progress) *outcome {
 // is what at least once means.
 func (d *Dispatcher) again(c Claim, p progress, after time.Duration, reason string) step {
 	e := c.Event()
-	state, ok := p.write()
+	state, ok := p.write(room(e))
 	if !ok {
 		state = p.brief()
 	}
@@ -147,7 +147,7 @@ func (d *Dispatcher) again(c Claim, p progress, after time.Duration, reason stri
 	return step{kind: stepRetry}
 }
 
-// mostTries is how often the delivery of a record is tried: for some 17 minutes by
+// mostTries is how often the delivery of records is tried: for some 17 minutes by
 // AWS's times.
 const mostTries = 12
 
@@ -165,34 +165,17 @@ func (d *Dispatcher) finish(c Claim, out outcome) step {
 		}
 		out.Stored, out.Tries = true, 0
 	}
-	for _, to := range recipients(rules, &out) {
-		if out.Dropped || to.done(&out) {
-			continue
+	if pending, ok := d.deliverAll(c, rules, &out); pending {
+		reason := reasonUndelivered
+		if !ok {
+			reason = reasonPlatform
 		}
-		err := d.deliver(e, &out, to)
-		if err == nil {
-			out.Delivered, out.Tries = append(out.Delivered, to.name()), 0
-			continue
+		if d.working.Err() == nil {
+			out.Tries++
 		}
-		d.opts.Watch.Undelivered()
-		state := progress{Final: &out}
-		if out.Tries++; out.Tries < mostTries && !isPermanent(err) {
-			if _, fits := state.write(); fits || len(out.Response) == 0 {
-				return d.again(c, state, d.opts.Times.backoff(out.Tries), reasonUndelivered)
-			}
-		}
-		d.opts.Log.Warn("a record could not be delivered", "line", e.Line.String(), "request", e.ID, "to", to.name(), "error", err)
-		lost := out
-		lost.Reason, lost.ErrorType, lost.Message = reasonUndelivered, "DestinationDeliveryFailed", to.name()+": "+told(err)
-		if out.failed() { // it stays the failure that it is
-			lost = out
-		}
-		if err := d.store(c, &lost, "its record could not be delivered to "+to.name()+": "+told(err)); err != nil {
-			d.opts.Log.Error("an undelivered record could not be stored as a failure; the event stays in the queue", "line", e.Line.String(), "request", e.ID, "error", err)
-			return d.again(c, state, d.opts.Times.backoff(out.Tries), reasonPlatform)
-		}
-		out.Delivered, out.Tries, out.Stored = append(out.Delivered, to.name()), 0, true
+		return d.again(c, progress{Final: &out}, d.opts.Times.backoff(out.Tries), reason)
 	}
+	out.Tries = 0
 	if e.Source == SourceRedrive && !out.Stored && d.opts.Failures != nil {
 		if err := d.opts.Failures.Succeeded(context.WithoutCancel(d.working), e.Line.Account, e.ID); err != nil {
 			out.Tries++

@@ -50,7 +50,7 @@ type Event struct {
 // Bounds of an event.
 const (
 	MaxPayload = 1 << 20  // Lambda quotas: 1 MB for an asynchronous call
-	maxRest    = 64 << 10 // all else of an event
+	maxRest    = 64 << 10 // all else of an event; State may have what the payload leaves, too
 	maxEntry   = MaxPayload + maxRest
 )
 
@@ -70,12 +70,18 @@ func (e *Event) texts() int {
 
 // check refuses an event over the bounds.
 func (e *Event) check(op string) error {
-	what, got, limit := "payload", len(e.Payload), MaxPayload
 	const numbers = 128 // of the entry: the most its lengths and times take
-	if got <= limit {
-		what, got, limit = "rest", e.texts()+len(e.State)+numbers, maxRest
-	}
-	if got <= limit {
+	rest := e.texts() + numbers
+	var what string
+	var got, limit int
+	switch {
+	case len(e.Payload) > MaxPayload:
+		what, got, limit = "payload", len(e.Payload), MaxPayload
+	case rest > maxRest:
+		what, got, limit = "rest", rest, maxRest
+	case len(e.Payload)+rest+len(e.State) > maxEntry:
+		what, got, limit = "state", len(e.State), maxEntry-len(e.Payload)-rest
+	default:
 		return nil
 	}
 	return &lambent.Error{

@@ -182,11 +182,14 @@ func TestLargestEventsFitTheirEntry(t *testing.T) {
 	if err := e.check("try"); err != nil {
 		t.Fatal(err)
 	}
+	if err := (&Event{State: make([]byte, MaxPayload)}).check("try"); err != nil { // in the place of a payload
+		t.Error(err)
+	}
 	env := envelope{stamp: stamp{at: 1 << 50, wall: -1 << 50}, replaces: 1<<64 - 1, delay: yearMillis * time.Millisecond}
 	if n := len(encodeEvent(env, e)); n > maxEntry {
 		t.Errorf("%d bytes, of %d", n, maxEntry)
 	}
-	for _, over := range []*Event{{Payload: make([]byte, MaxPayload+1)}, {ClientContext: full + "x"}, {State: []byte(full), ID: "x"}} {
+	for _, over := range []*Event{{Payload: make([]byte, MaxPayload+1)}, {ClientContext: full + "x"}, {Payload: make([]byte, MaxPayload), State: []byte(full), ID: "x"}, {State: make([]byte, maxEntry)}} {
 		if err := over.check("try"); lambent.KindOf(err) != lambent.KindTooLarge {
 			t.Errorf("it says %v", err)
 		}
