@@ -196,11 +196,16 @@ func (c *Caller) Call(ctx context.Context, name string, event any, options ...Op
 	if err != nil {
 		return nil, err
 	}
+	return NewAnswer(out), nil
+}
+
+// NewAnswer adds what the SDK does not show to what it gave.
+func NewAnswer(out *lambda.InvokeOutput) *Answer {
 	a := &Answer{InvokeOutput: out}
 	if raw, ok := awsmiddleware.GetRawResponse(out.ResultMetadata).(*smithyhttp.Response); ok {
 		a.Header = raw.Header
 	}
-	return a, nil
+	return a
 }
 
 // Do invokes a function that must answer without an error, and decodes its
