@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 
 	"lambent"
@@ -18,14 +21,30 @@ import (
 // folder a package, named for the package's hash. A folder is complete or
 // absent: it is filled aside and renamed. Containers hold a reference while the
 // folder is attached to them; a folder is removed only when nobody does.
+//
+// Nobody waits until a folder is on the disk. So after a power loss there may be
+// one with empty files, which nothing would ever put right: a function would fail
+// until its code is changed. Therefore folders are synced behind, and marked then
+// (syncMark); one that is found without its mark is unpacked anew.
 type codeCache struct {
 	dir   string
 	fetch FetchCode
 
+	work    chan struct{} // there is something in fresh
+	stop    chan struct{} // closed by close
+	workers sync.WaitGroup
+
 	mu sync.Mutex
 	// +checklocks:mu
 	entries map[lambent.CodeHash]*codeEntry
+	// +checklocks:mu
+	fresh map[string]uint64 // folders without their mark, by path: which filling they are of
+	// +checklocks:mu
+	fillings uint64
 }
+
+// syncMark ends the name of an empty file beside each folder that is on the disk.
+const syncMark = ".synced"
 
 // codeEntry is one package; ready is closed once err and the folder are final.
 type codeEntry struct {
@@ -36,11 +55,12 @@ type codeEntry struct {
 }
 
 func newCodeCache(dir string, fetch FetchCode) *codeCache {
-	return &codeCache{dir: dir, fetch: fetch, entries: map[lambent.CodeHash]*codeEntry{}}
+	return &codeCache{dir: dir, fetch: fetch, work: make(chan struct{}, 1), stop: make(chan struct{}), entries: map[lambent.CodeHash]*codeEntry{}, fresh: map[string]uint64{}}
 }
 
-// open prepares the folder: what a crash left half-filled goes; whole packages
-// stay, so that a restart downloads nothing.
+// open prepares the folder: what a crash left half-filled, or perhaps not on the
+// disk, goes; whole packages stay, so that a restart downloads nothing. It begins
+// to sync, until close.
 func (cc *codeCache) open() error {
 	if err := os.MkdirAll(cc.dir, 0o700); err != nil {
 		return fmt.Errorf("open code cache: %w", err)
@@ -49,14 +69,27 @@ func (cc *codeCache) open() error {
 	if err != nil {
 		return fmt.Errorf("open code cache: %w", err)
 	}
+	there := map[string]bool{}
 	for _, n := range names {
-		if _, err := hex.DecodeString(n.Name()); err != nil || len(n.Name()) != 64 {
-			if err := os.RemoveAll(filepath.Join(cc.dir, n.Name())); err != nil {
-				return fmt.Errorf("open code cache: remove a half-filled folder: %w", err)
-			}
+		there[n.Name()] = true
+	}
+	for name := range there {
+		sum, isMark := strings.CutSuffix(name, syncMark)
+		if _, err := hex.DecodeString(sum); err == nil && len(sum) == 64 && (isMark && there[sum] || !isMark && there[name+syncMark]) {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(cc.dir, name)); err != nil {
+			return fmt.Errorf("open code cache: remove a half-filled folder: %w", err)
 		}
 	}
+	cc.workers.Go(cc.syncFolders)
 	return nil
+}
+
+// close ends the syncing: what has no mark is unpacked anew after the next start.
+func (cc *codeCache) close() {
+	close(cc.stop)
+	cc.workers.Wait()
 }
 
 // path is the folder of a package.
@@ -131,6 +164,14 @@ func (cc *codeCache) fill(ctx context.Context, hash lambent.CodeHash, dir string
 	if _, err := bundle.Unpack(ctx, pkg, dir, lambent.MaxUnzipped); err != nil {
 		return false, fmt.Errorf("unpack code %s: %w", hash, err)
 	}
+	cc.mu.Lock()
+	cc.fillings++
+	cc.fresh[dir] = cc.fillings
+	cc.mu.Unlock()
+	select {
+	case cc.work <- struct{}{}:
+	default: // it is known that there is something
+	}
 	return false, nil
 }
 
@@ -140,8 +181,19 @@ func (cc *codeCache) release(hash lambent.CodeHash, e *codeEntry, dir string) {
 	e.refs--
 	if e.refs == 0 && e.doomed && cc.entries[hash] == e {
 		delete(cc.entries, hash)
-		os.RemoveAll(dir) // what cannot be removed now goes with the next start's prune
+		_ = cc.remove(dir) // what cannot be removed now goes with the next start's prune
 	}
+}
+
+// remove removes a folder, its mark first: so what is left after a crash is none.
+//
+// +checklocks:cc.mu
+func (cc *codeCache) remove(dir string) error {
+	delete(cc.fresh, dir)
+	if err := os.Remove(dir + syncMark); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.RemoveAll(dir)
 }
 
 // drop removes a package no function has any more, now or when its last
@@ -160,7 +212,7 @@ func (cc *codeCache) drop(hash lambent.CodeHash) error {
 		}
 		delete(cc.entries, hash)
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	if err := cc.remove(dir); err != nil {
 		return fmt.Errorf("drop code %s: %w", hash, err)
 	}
 	return nil

@@ -150,6 +150,7 @@ func (h *Host) Close() error {
 	}
 	h.watch.close()
 	h.watchers.Wait()
+	h.code.close()
 	if h.poller == nil { // Open failed
 		return nil
 	}

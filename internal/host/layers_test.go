@@ -43,6 +43,7 @@ func newLayerHost(t testing.TB) *layerHost {
 			t.Fatal(err)
 		}
 	}
+	t.Cleanup(code.close)
 	return h
 }
 
