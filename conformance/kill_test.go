@@ -175,11 +175,11 @@ func (k *killing) sendAll(ctx context.Context, s *lab.Server, n int, pause time.
 		wg.Go(func() {
 			for range todo {
 				e := workEvent{Unlucky: 0.1}
-				switch rand.IntN(50) {
-				case 0, 1:
+				switch rand.IntN(100) {
+				case 0, 1, 2, 3:
 					e.Never = true
-				case 2:
-					e.Filling = strings.Repeat("x", rand.IntN(1_000_000))
+				case 4:
+					e.Filling = strings.Repeat("x", rand.IntN(200_000))
 				}
 				if !k.send(ctx, client, s.URL, e) {
 					return

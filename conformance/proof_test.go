@@ -28,11 +28,12 @@ import (
 // Two functions take part. "work" answers with the HMAC of its request id under a
 // key that only it and the test have: nobody can have that answer who did not
 // execute the function for that very event. Its OnSuccess destination "witness"
-// fails with what it is given, without retries, so that it stands in the failure
-// store: the witness's event is on the disk before the worker's is settled, and its
-// failure before the witness's event is. So a proof that is there has been on the
-// disk ever since, and an event without one is lost. Records of executions and logs
-// are no proof: they are not synced before an event is settled.
+// fails, without retries, whether it runs or its sandbox is killed, so that what it
+// was given stands in the failure store: the witness's event is on the disk before
+// the worker's is settled, and its failure before the witness's event is. So a
+// proof that is there has been on the disk ever since, and an event without one is
+// lost. Records of executions and logs are no proof: they are not synced before an
+// event is settled.
 type proofs struct {
 	key     string
 	account string
@@ -57,7 +58,7 @@ export const handler = async (event, context) => {
 
 const witnessCode = `
 export const handler = async (record) => {
-  throw new Error(record.requestContext.requestId + ' ' + record.responsePayload);
+  throw new Error('witness of ' + record.requestContext.requestId);
 };`
 
 func newProofs() *proofs {
@@ -150,21 +151,25 @@ func (p *proofs) judge(ctx context.Context, url string) (verdict, error) {
 	v := verdict{accepted: len(p.accepted)}
 	proven, stored := map[string]int{}, map[string]bool{}
 	for _, f := range all {
+		var r struct { // AWS's record
+			RequestContext  struct{ RequestID string }
+			ResponsePayload string
+		}
+		mac := hmac.New(sha256.New, []byte(p.key))
+		switch f.Reason {
+		case "function_missing", "permission", "bad_event", "no_capacity", "expired":
+			v.strange = append(v.strange, fmt.Sprintf("%.500s", fmt.Sprintf("%+v", f)))
+		}
 		if f.Function == "work" {
 			stored[f.RequestID] = true
-			if f.Reason == "function_missing" || f.Reason == "permission" || f.Reason == "bad_event" {
-				v.strange = append(v.strange, fmt.Sprintf("%+v", f))
-			}
 			continue
 		}
-		id, proof, _ := strings.Cut(f.Error.Message, " ")
-		mac := hmac.New(sha256.New, []byte(p.key))
-		mac.Write([]byte(id))
-		if f.Function == "witness" && proof == hex.EncodeToString(mac.Sum(nil)) {
-			proven[id]++
-		} else if f.Reason != "platform_error" && f.Error.Type == "Error" { // else the witness itself was killed too often
-			v.strange = append(v.strange, fmt.Sprintf("%+v", f))
+		err := json.Unmarshal(f.Payload, &r)
+		mac.Write([]byte(r.RequestContext.RequestID))
+		if err != nil || r.ResponsePayload != hex.EncodeToString(mac.Sum(nil)) || f.Error.Type != "Error" && f.Error.Type != "Runtime.ExitError" {
+			v.strange = append(v.strange, fmt.Sprintf("%v: %.500s: %s", err, fmt.Sprintf("%+v", f), f.Payload))
 		}
+		proven[r.RequestContext.RequestID]++
 	}
 	for id := range p.accepted {
 		switch {
@@ -184,9 +189,9 @@ func (p *proofs) judge(ctx context.Context, url string) (verdict, error) {
 	return v, nil
 }
 
-// failures lists the failure store, without payloads.
+// failures lists the failure store.
 func (p *proofs) failures(ctx context.Context, url string) (all []failure, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/_lambent/v1/failures?payload=false&limit=100000", nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/_lambent/v1/failures?limit=100000", nil)
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +218,7 @@ func (p *proofs) await(t *testing.T, s *lab.Server) (v verdict) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	err := lab.Until(ctx, func() (err error) {
-		if v, err = p.judge(ctx, s.URL); err == nil && len(v.missing) > 0 {
+		if v, err = p.judge(t.Context(), s.URL); err == nil && len(v.missing) > 0 {
 			err = fmt.Errorf("%d of %d accepted events were neither executed nor stored as failures, such as %s", len(v.missing), v.accepted, v.missing[0])
 		}
 		return err

@@ -56,7 +56,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	}
 	undo.push(node.Close)
 	for _, d := range node.Damage() {
-		log.Error("stored data was damaged", "damage", d)
+		log.Error("stored data was damaged", "damage", d.String())
 	}
 	if err := node.Room(); err != nil {
 		log.Warn("functions cannot be created until there is room", "error", err)

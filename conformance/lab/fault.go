@@ -1,7 +1,11 @@
 package lab
 
 import (
+	"bytes"
+	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -44,4 +48,29 @@ func (s *Server) KillSandboxes(pick func() bool) (killed int, err error) {
 func (s *Server) Orphans() ([]string, error) {
 	c, err := countProcesses(s.Data, s.PID(), nil)
 	return c.Orphans, err
+}
+
+// Freeze has the server's process do nothing more, and waits until it does.
+func (s *Server) Freeze() error {
+	if err := s.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		return fmt.Errorf("freeze the server: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	return Until(ctx, func() error {
+		threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.PID()))
+		if err != nil {
+			return err
+		}
+		for _, path := range threads {
+			stat, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			if after := stat[bytes.LastIndexByte(stat, ')')+1:]; !bytes.HasPrefix(after, []byte(" T")) {
+				return fmt.Errorf("%s is not stopped: %.20s", path, after)
+			}
+		}
+		return nil
+	})
 }
