@@ -117,8 +117,15 @@ func TestWhatFailsIsKeptAndRedriven(t *testing.T) {
 func TestFailuresSayWhy(t *testing.T) {
 	t.Parallel()
 	c := newServer(t, append([]string{"--async-retry-delays", "20ms,20ms"}, noPools...)...).Caller(t, fix.accounts.Next())
-	for name, code := range map[string]string{"slow": "await new Promise(r => setTimeout(r, 60000))", "large": "let a = []; for (;;) a.push(Buffer.alloc(10 << 20, 1))", "closed": "return 1"} {
-		c.Create(t, lab.Function{Name: name, Runtime: "nodejs20.x", Handler: "index.handler", Zip: lab.File("index.mjs", "export const handler = async () => {"+code+"};"), Timeout: 1})
+	for name, of := range map[string]struct {
+		code    string
+		timeout int32
+	}{
+		"slow":   {"await new Promise(r => setTimeout(r, 60000))", 1},
+		"large":  {"let a = []; for (;;) a.push(Buffer.alloc(10 << 20, 1))", 60},
+		"closed": {"return 1", 60},
+	} {
+		c.Create(t, lab.Function{Name: name, Runtime: "nodejs20.x", Handler: "index.handler", Zip: lab.File("index.mjs", "export const handler = async () => {"+of.code+"};"), Timeout: of.timeout})
 	}
 	for _, name := range []string{"slow", "large"} {
 		if _, err := c.PutFunctionEventInvokeConfig(t.Context(), &lambda.PutFunctionEventInvokeConfigInput{FunctionName: aws.String(name), MaximumRetryAttempts: aws.Int32(0)}); err != nil {
