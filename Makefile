@@ -11,8 +11,9 @@ ARGS   ?=
 # One static binary: no C, no paths of the machine it was built on.
 BUILD := CGO_ENABLED=0 GOOS=linux $(GO) build -trimpath -ldflags '-s -w'
 
-# What runs inside a sandbox, built for the same machine and embedded.
-INITBIN := internal/sandbox/gvisor/initbin/lambent-init
+# What sandboxes consist of and what they run first, built for the same machine
+# and embedded.
+PROGRAMS := internal/sandbox/gvisor/programs
 
 .PHONY: all build init run test bench lint cross fuzz hammer clean
 
@@ -23,8 +24,7 @@ build: init
 
 # `go build` knows what is up to date; make need not.
 init:
-	mkdir -p $(dir $(INITBIN))
-	GOARCH=$(GOARCH) $(BUILD) -o $(INITBIN) ./cmd/lambent-init
+	GOARCH=$(GOARCH) $(BUILD) -o $(PROGRAMS)/ ./cmd/lambent-init ./cmd/lambent-sandbox
 
 run: build
 	./bin/lambent quickstart $(ARGS)
@@ -46,12 +46,11 @@ fuzz: init
 	scripts/fuzz $(ARGS)
 
 # A minute of many callers and random kills, on a server that looks for data
-# races. What becomes a sandbox is the plain build beside it.
+# races.
 hammer: build
 	CGO_ENABLED=1 $(GO) build -race -o bin/race/lambent ./cmd/lambent
-	ln -f bin/lambent bin/race/lambent.plain
 	cd conformance && HAMMER=$(or $(ARGS),60s) CONFORMANCE_BIN=$(CURDIR)/bin/race/lambent \
 		$(GO) test -race -count=1 -v -timeout 15m -run UnderTheHammer .
 
 clean:
-	rm -rf bin $(INITBIN)
+	rm -rf bin $(PROGRAMS)/lambent-*

@@ -60,10 +60,11 @@ var floors = map[string]int{
 	"lambent/internal/source":  6,
 
 	// wiring; programs
-	"lambent/cmd/lambent":      7,
-	"lambent/cmd/lambent-init": 7,
-	"lambent/examples/go":      7,
-	"lambent/scripts":          7,
+	"lambent/cmd/lambent":         7,
+	"lambent/cmd/lambent-init":    7,
+	"lambent/cmd/lambent-sandbox": 7,
+	"lambent/examples/go":         7,
+	"lambent/scripts":             7,
 }
 
 // floorOf finds the entry that holds for a package.

@@ -125,8 +125,8 @@ func TestNothingHappensOnImportAndOnlyMainExits(t *testing.T) {
 		"os":  {"Exit"},
 		"log": {"Fatal", "Fatalf", "Fatalln", "Panic", "Panicf", "Panicln", "Print", "Printf", "Println", "SetOutput", "SetFlags"},
 	}
-	// The process that the sandbox's driver re-executes has its main there.
-	const sandboxMain = "internal/sandbox/gvisor/main.go"
+	// The main of what runs as gVisor is there.
+	const sandboxMain = "internal/sandbox/gvisor/runsc/main.go"
 	for _, p := range packages(t) {
 		for _, f := range p.files {
 			if f.test {

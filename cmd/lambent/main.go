@@ -1,5 +1,5 @@
 // Command lambent is the whole platform in one program: the server, its
-// command line, and, re-executed by itself, the sandbox every function runs in.
+// command line and, embedded, the programs that every sandbox consists of.
 package main
 
 import (
@@ -8,15 +8,10 @@ import (
 	"os"
 
 	"lambent/cmd/lambent/cli"
-	"lambent/internal/cluster"
 	"lambent/internal/sandbox/gvisor"
 )
 
 func main() {
-	if gvisor.IsSandbox() {
-		cluster.Quiet()
-		gvisor.Main() // does not return
-	}
 	err := enterNamespaces(os.Args)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "lambent:", err)

@@ -97,11 +97,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	}
 	log.Info("runtimes", "found", runtimes)
 
-	executable, err := sandboxExecutable()
-	if err != nil {
-		return err
-	}
-	driver, err := gvisor.New(gvisor.Options{Executable: executable, Dir: filepath.Join(cfg.Data, "sandbox"), Cgroups: cgroup.Mode(cfg.CgroupMode), ReadOnly: extraRoots(runtimes), Log: log})
+	driver, err := gvisor.New(gvisor.Options{Dir: filepath.Join(cfg.Data, "sandbox"), Cgroups: cgroup.Mode(cfg.CgroupMode), ReadOnly: extraRoots(runtimes), Log: log})
 	if err != nil {
 		return err
 	}

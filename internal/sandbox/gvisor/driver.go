@@ -68,7 +68,7 @@ func (d *Driver) Open(ctx context.Context) (err error) {
 	if os.Geteuid() != 0 {
 		return d.unavailable("gVisor needs root, or a user namespace of its own, to make namespaces, mounts and cgroups: start lambent as root (sudo)", nil)
 	}
-	init, err := d.opts.initBinary()
+	init, err := d.opts.program("lambent-init", d.opts.Init)
 	if err != nil {
 		return err
 	}
@@ -90,11 +90,11 @@ func (d *Driver) Open(ctx context.Context) (err error) {
 		return err
 	}
 	log.SetTarget(quietTarget())
-	if d.opts.Executable != "" && specutils.ExePath != d.opts.Executable {
-		specutils.ExePath = d.opts.Executable // gVisor's own place for it; read when a process is started
-	}
 	if err := d.makeFolders(init); err != nil {
 		return d.unavailable("what sandboxes see cannot be mounted, for which it takes Linux 5.12 or newer and the right to mount", err)
+	}
+	if err := d.placeSandbox(); err != nil {
+		return err
 	}
 	d.caps = d.capabilities()
 	return nil
@@ -152,6 +152,26 @@ func (d *Driver) makeFolders(init []byte) error {
 		return fmt.Errorf("make folders: %w", err)
 	}
 	return buildBase(baseDir(dir), "/", init, d.opts.ReadOnly)
+}
+
+// placeSandbox has gVisor started from lambent-sandbox. A file of a tmpfs stays in
+// memory, which every start needs it in.
+func (d *Driver) placeSandbox() error {
+	path := d.opts.Sandbox
+	if path == "" {
+		program, err := d.opts.program("lambent-sandbox", "")
+		if err != nil {
+			return err
+		}
+		path = sandboxPath(d.opts.Dir)
+		if err := os.WriteFile(path, program, 0o555); err != nil {
+			return d.unavailable("lambent-sandbox cannot be placed there", err)
+		}
+	}
+	if specutils.ExePath != path {
+		specutils.ExePath = path // gVisor's own place for it; read when a process is started
+	}
+	return nil
 }
 
 func (d *Driver) capabilities() sandbox.Capabilities {

@@ -247,7 +247,7 @@ const victimEnv = "LAMBENT_TEST_VICTIM"
 
 // victim starts two instances and says so, then waits to be killed.
 func victim(dir string) int {
-	d, err := gvisor.New(gvisor.Options{Dir: dir, Executable: os.Getenv("LAMBENT_TEST_RUNSC"), Init: os.Getenv("LAMBENT_TEST_INIT")})
+	d, err := gvisor.New(gvisor.Options{Dir: dir, Sandbox: os.Getenv("LAMBENT_TEST_SANDBOX"), Init: os.Getenv("LAMBENT_TEST_INIT")})
 	if err == nil {
 		err = d.Open(context.Background())
 	}
@@ -296,7 +296,7 @@ func TestSandboxesEndWithAServerThatIsKilledAndTheNextOneCleansUp(t *testing.T) 
 	}
 	defer os.RemoveAll(dir)
 	server := exec.Command(os.Args[0])
-	server.Env = append(os.Environ(), victimEnv+"="+dir, "LAMBENT_TEST_RUNSC="+built.runsc, "LAMBENT_TEST_INIT="+built.init)
+	server.Env = append(os.Environ(), victimEnv+"="+dir, "LAMBENT_TEST_SANDBOX="+built.sandbox, "LAMBENT_TEST_INIT="+built.init)
 	out, err := server.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -318,7 +318,7 @@ func TestSandboxesEndWithAServerThatIsKilledAndTheNextOneCleansUp(t *testing.T) 
 		}
 	}
 
-	d, err := gvisor.New(gvisor.Options{Dir: dir, Executable: built.runsc, Init: built.init})
+	d, err := gvisor.New(gvisor.Options{Dir: dir, Sandbox: built.sandbox, Init: built.init})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -358,7 +358,7 @@ func TestItRunsInAUserNamespaceOfAUserWithoutRights(t *testing.T) {
 		t.Fatal(err)
 	}
 	server := exec.Command("/proc/self/exe") // whose folder that user may not enter
-	server.Env = append(os.Environ(), victimEnv+"="+dir, "LAMBENT_TEST_RUNSC="+built.runsc, "LAMBENT_TEST_INIT="+built.init)
+	server.Env = append(os.Environ(), victimEnv+"="+dir, "LAMBENT_TEST_SANDBOX="+built.sandbox, "LAMBENT_TEST_INIT="+built.init)
 	server.SysProcAttr = &syscall.SysProcAttr{
 		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
 		UidMappings: []syscall.SysProcIDMap{{HostID: nobody, Size: 1}},
@@ -387,7 +387,7 @@ func TestItRunsInAUserNamespaceOfAUserWithoutRights(t *testing.T) {
 func TestAFolderIsForOneServer(t *testing.T) {
 	var dir string
 	openDriver(t, func(o *gvisor.Options) { dir = o.Dir })
-	d, err := gvisor.New(gvisor.Options{Dir: dir, Executable: built.runsc, Init: built.init})
+	d, err := gvisor.New(gvisor.Options{Dir: dir, Sandbox: built.sandbox, Init: built.init})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -402,7 +402,7 @@ func TestAFolderIsForOneServer(t *testing.T) {
 // The names of gVisor's sockets are short, however deep the folder is.
 func TestADeepFolderWorks(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), strings.Repeat("deep/", 30))
-	d, err := gvisor.New(gvisor.Options{Dir: dir, Executable: built.runsc, Init: built.init})
+	d, err := gvisor.New(gvisor.Options{Dir: dir, Sandbox: built.sandbox, Init: built.init})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,8 +15,8 @@ import (
 	"lambent/internal/sandbox/gvisor"
 )
 
-// built is where TestMain puts the two programs that sandboxes run.
-var built struct{ runsc, init string }
+// built is where TestMain puts the two programs that sandboxes consist of.
+var built struct{ sandbox, init string }
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(victimEnv); dir != "" {
@@ -33,8 +33,8 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, err)
 			return 1
 		}
-		built.runsc, built.init = filepath.Join(dir, "runsctest"), filepath.Join(dir, "lambent-init")
-		for out, pkg := range map[string]string{built.runsc: "lambent/internal/sandbox/gvisor/runsctest", built.init: "lambent/cmd/lambent-init"} {
+		built.sandbox, built.init = filepath.Join(dir, "lambent-sandbox"), filepath.Join(dir, "lambent-init")
+		for out, pkg := range map[string]string{built.sandbox: "lambent/cmd/lambent-sandbox", built.init: "lambent/cmd/lambent-init"} {
 			build := exec.Command("go", "build", "-o", out, pkg)
 			build.Env = append(os.Environ(), "CGO_ENABLED=0")
 			if text, err := build.CombinedOutput(); err != nil {
@@ -57,7 +57,7 @@ func openDriver(t testing.TB, change ...func(*gvisor.Options)) *gvisor.Driver {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	opts := gvisor.Options{Dir: dir, Executable: built.runsc, Init: built.init, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
+	opts := gvisor.Options{Dir: dir, Sandbox: built.sandbox, Init: built.init, Log: slog.New(slog.NewTextHandler(t.Output(), nil))}
 	for _, c := range change {
 		c(&opts)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"lambent"
 	"lambent/internal/cgroup"
+	"lambent/internal/sandbox/gvisor/handover"
 )
 
 // memoryTimeout bounds the wait for a sandbox to say what its containers use,
@@ -36,7 +37,7 @@ func openMeter(socket string) (*meter, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to sandbox: %w", err)
 	}
-	args := boot.CreateTraceSessionArgs{Config: ledgerSession()}
+	args := boot.CreateTraceSessionArgs{Config: handover.LedgerSession()}
 	if err := conn.Call(boot.ContMgrCreateTraceSession, &args, nil); err != nil {
 		return nil, errors.Join(fmt.Errorf("create ledger in sandbox: %w", err), conn.Close())
 	}
@@ -56,7 +57,7 @@ func (m *meter) ask() (map[string]int64, error) {
 	if len(sessions) != 1 || len(sessions[0].Sinks) != 1 {
 		return nil, errors.New("the sandbox has no ledger")
 	}
-	return parseLedger(sessions[0].Sinks[0].Name)
+	return handover.ParseLedger(sessions[0].Sinks[0].Name)
 }
 
 // errMute is a sandbox that does not answer.
@@ -106,7 +107,7 @@ func (i *instance) readMemory(ctx context.Context) (map[string]int64, error) {
 	defer cancel()
 	for {
 		memory, err := i.readMemoryOnce(ctx)
-		if !errors.Is(err, errEarly) {
+		if !errors.Is(err, handover.ErrEarly) {
 			return memory, err
 		}
 		select {

@@ -12,19 +12,20 @@ import (
 	"lambent/internal/cgroup"
 )
 
-//go:embed all:initbin
-var initbin embed.FS
+// The two programs that make puts there: lambent-sandbox, which becomes gVisor,
+// and lambent-init, which every container runs first.
+//
+//go:embed all:programs
+var programs embed.FS
 
 // Options configures New.
 type Options struct {
 	// Dir is the driver's own folder: absolute, on a disk with room for every
 	// /tmp.
 	Dir string
-	// Executable is run as gVisor: its main must call Main first. Empty is this
-	// process's own.
-	Executable string
-	// Init is the lambent-init to use. Empty is the one built in.
-	Init string
+	// Sandbox is the path of the lambent-sandbox to use, Init that of the
+	// lambent-init. Empty are those built in.
+	Sandbox, Init string
 	// Cgroups says which version of cgroups may be used. Empty is auto.
 	Cgroups cgroup.Mode
 	// ReadOnly are more folders of the host that containers see, read-only, at
@@ -64,27 +65,29 @@ func (o *Options) invalid(message string) error {
 	return &lambent.Error{Op: "configure gVisor", Kind: lambent.KindInvalid, Message: message}
 }
 
-// initBinary reads the lambent-init to use.
-func (o *Options) initBinary() ([]byte, error) {
+// program reads one of the programs: the file at chosen or, if that is empty, the
+// one built in, which is not to be changed.
+func (o *Options) program(name, chosen string) ([]byte, error) {
 	var b []byte
 	var err error
-	if o.Init != "" {
-		b, err = os.ReadFile(o.Init)
+	if chosen != "" {
+		b, err = os.ReadFile(chosen)
 	} else {
-		b, err = fs.ReadFile(initbin, "initbin/lambent-init")
+		b, err = fs.ReadFile(programs, "programs/"+name)
 	}
 	if err != nil {
-		return nil, &lambent.Error{Op: "load lambent-init", Kind: lambent.KindUnavailable,
-			Message: "this executable was built without lambent-init, which every sandbox runs first; build with make, not with go build", Err: err}
+		return nil, &lambent.Error{Op: "load", Resource: name, Kind: lambent.KindUnavailable,
+			Message: "this executable was built without it, and no sandbox starts without it; build with make, not with go build", Err: err}
 	}
 	return b, nil
 }
 
 // The folders below Options.Dir.
-func runDir(dir string) string     { return filepath.Join(dir, "run") }
-func baseDir(dir string) string    { return filepath.Join(dir, "run", "base") }
-func emptyDir(dir string) string   { return filepath.Join(dir, "run", "empty") }
-func scratchDir(dir string) string { return filepath.Join(dir, "scratch") }
+func runDir(dir string) string      { return filepath.Join(dir, "run") }
+func sandboxPath(dir string) string { return filepath.Join(dir, "run", "lambent-sandbox") }
+func baseDir(dir string) string     { return filepath.Join(dir, "run", "base") }
+func emptyDir(dir string) string    { return filepath.Join(dir, "run", "empty") }
+func scratchDir(dir string) string  { return filepath.Join(dir, "scratch") }
 func instancesDir(dir string) string {
 	return filepath.Join(dir, "run", "i")
 }

@@ -166,35 +166,6 @@ func TestAMountIsReadOnlyFromItsFirstMoment(t *testing.T) {
 	}
 }
 
-func TestBundlesAreFoundInEitherForm(t *testing.T) {
-	for want, args := range map[string][]string{
-		"/a": {"runsc-sandbox", "--root=/x", "boot", "--bundle=/a", "--io-fds=3", "i-1"},
-		"/b": {"runsc-gofer", "gofer", "--bundle", "/b", "i-1"},
-		"":   {"runsc-gofer", "gofer", "--bundle"},
-	} {
-		if got := bundleOf(args); got != want {
-			t.Errorf("%v: %q", args, got)
-		}
-	}
-}
-
-func TestTheInstancesMemoryIsReportedWhereItIsBounded(t *testing.T) {
-	bundle := t.TempDir()
-	args := []string{"runsc-sandbox", "boot", "--total-memory", "99", "i-1"}
-	if err := tellMemory(bundle, args); err != nil || args[3] != "99" {
-		t.Errorf("without a bound: %v, %v", args, err)
-	}
-	if err := os.WriteFile(filepath.Join(bundle, totalMemory), []byte("42"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := tellMemory(bundle, args); err != nil || args[3] != "42" {
-		t.Errorf("with a bound: %v, %v", args, err)
-	}
-	if err := tellMemory(bundle, []string{"runsc-gofer", "--total-memory"}); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestMountTargetsStayWhereMountsBelong(t *testing.T) {
 	for target, want := range map[string]bool{
 		"/var/task": true, "/var/runtime": true, "/opt": true, "/opt/x": true, "/mnt/efs": true,

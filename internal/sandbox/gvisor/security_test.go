@@ -266,7 +266,7 @@ echo "no such luck" > "$b/complaint"; exit 1`
 		t.Fatal(err)
 	}
 	defer func() { openDriver(t) }() // gVisor has one executable in a process: put it back
-	d := openDriver(t, func(o *gvisor.Options) { o.Executable = script })
+	d := openDriver(t, func(o *gvisor.Options) { o.Sandbox = script })
 	_, err := d.Start(t.Context(), sandbox.InstanceSpec{ID: "i-1"})
 	if err == nil || !strings.Contains(err.Error(), "no such luck") || lambent.KindOf(err) != lambent.KindUnavailable {
 		t.Errorf("%v", err)

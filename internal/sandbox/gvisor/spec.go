@@ -14,6 +14,7 @@ import (
 	"gvisor.dev/gvisor/runsc/flag"
 
 	"lambent/internal/sandbox"
+	"lambent/internal/sandbox/gvisor/handover"
 )
 
 // The annotations by which gVisor knows a container from a sandbox.
@@ -26,16 +27,12 @@ const (
 // reaps.
 var pause = [...]string{initPath, "pause"}
 
-// containerProcesses is how many processes and threads a container may have. As
-// AWS's.
-const containerProcesses = 1024
-
 // rlimits of every process. gVisor takes those of the instance's own root for
 // all processes started by Exec, in any container; so they are the same
 // everywhere. As AWS's for open files (1,024). That of processes counts all of
 // one user's, in all containers together, so that one container could take what
 // the others need: it is out of the way, and each container has a bound of its
-// own, containerProcesses.
+// own, handover.ContainerProcesses.
 func rlimits() []specs.POSIXRlimit {
 	limit := func(kind string, n uint64) specs.POSIXRlimit {
 		return specs.POSIXRlimit{Type: "RLIMIT_" + kind, Hard: n, Soft: n}
@@ -66,7 +63,7 @@ func containerSpec(root, empty, id string) *specs.Spec {
 
 func baseSpec(root string) *specs.Spec {
 	// Half of the scale: when the whole machine is out of memory the kernel ends
-	// sandboxes first. gVisor sets it when the instance's root starts (firstScore).
+	// sandboxes first. gVisor sets it when the instance's root starts (handover.FirstScore).
 	score := 500
 	return &specs.Spec{
 		Version:  specs.Version,
@@ -103,9 +100,9 @@ func writeBundle(dir string, s *specs.Spec, procs []string, memory int64) error 
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return fmt.Errorf("make bundle: %w", err)
 	}
-	files := map[string]string{"config.json": string(description), procsList: strings.Join(procs, "\n")}
+	files := map[string]string{"config.json": string(description), handover.ProcessLists: strings.Join(procs, "\n")}
 	if memory > 0 {
-		files[totalMemory] = strconv.FormatInt(memory, 10)
+		files[handover.TotalMemory] = strconv.FormatInt(memory, 10)
 	}
 	for name, text := range files {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
@@ -119,7 +116,7 @@ func writeBundle(dir string, s *specs.Spec, procs []string, memory int64) error 
 // start or has crashed, as far as its processes could say; empty where not.
 func lastWords(dir string) string {
 	var all []string
-	for _, name := range []string{filepath.Join("bundle", complaint), gvisorLog} {
+	for _, name := range []string{filepath.Join("bundle", handover.Complaint), gvisorLog} {
 		b, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			continue

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"lambent/internal/sandbox/gvisor/handover"
 )
 
 // sweep removes everything an earlier process, or this one, has left: gVisor's
@@ -89,7 +91,7 @@ func running(state string) ([]int, error) {
 		}
 		args := bytes.Split(line, []byte{0})
 		name := string(args[0])
-		if (name == nameSandbox || name == nameGofer) && slices.ContainsFunc(args, func(a []byte) bool { return bytes.Equal(a, root) }) {
+		if (name == handover.Sandbox || name == handover.Gofer) && slices.ContainsFunc(args, func(a []byte) bool { return bytes.Equal(a, root) }) {
 			found = append(found, pid)
 		}
 	}

@@ -1,4 +1,9 @@
-package gvisor
+// Package runsc is what runs as gVisor: the main of the processes of which a
+// sandbox consists, and what of lambent runs within them. They are a program of
+// their own (cmd/lambent-sandbox), because each of them pays for what is linked
+// into it, several times during a start: the server's libraries would double that,
+// and would be there for code that breaks into one.
+package runsc
 
 import (
 	"errors"
@@ -11,42 +16,30 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-	"gvisor.dev/gvisor/runsc/cli/maincli"
+	"gvisor.dev/gvisor/runsc/cli"
+	"gvisor.dev/gvisor/runsc/cmd"
+	"gvisor.dev/gvisor/runsc/cmd/sentry/sentrycmd"
+	"gvisor.dev/gvisor/runsc/cmd/util"
 
-	"lambent/internal/sandbox/gvisor/filters"
+	"lambent/internal/sandbox/gvisor/handover"
+	"lambent/internal/sandbox/gvisor/runsc/filters"
 )
 
-// The names gVisor runs the executable under: argv[0]. The last is its helper
-// that unmounts /proc within the sandbox's own mount namespace.
-const (
-	nameSandbox = "runsc-sandbox"
-	nameGofer   = "runsc-gofer"
-	nameHelper  = "/proc/self/exe"
-)
-
-// The driver's own files in a bundle.
-const (
-	procsList   = "cgroup.procs" // the cgroup.procs files to join, a line each
-	totalMemory = "total-memory" // of the instance in bytes, if it is bounded
-	complaint   = "complaint"    // written by a process that could not be prepared
-)
-
-// exitUnprepared is the exit status of such a process: a sandbox without bounds
-// must not run.
+// exitUnprepared is the exit status of a process that could not be prepared: a
+// sandbox without bounds must not run.
 const exitUnprepared = 125
 
-// IsSandbox reports whether this process was started to be part of a sandbox, so
-// that Main will not return.
-func IsSandbox() bool {
-	return os.Args[0] == nameHelper || os.Args[0] == nameSandbox || os.Args[0] == nameGofer
-}
+// helperName is argv[0] of gVisor's helper that unmounts /proc within the
+// sandbox's own mount namespace.
+const helperName = "/proc/self/exe"
 
-// Main runs this process as gVisor and does not return if it was started as
-// such. main must call it before anything else, with no other goroutine running.
-func Main() {
+// Main runs this process as gVisor, under the name it was started by (argv[0]),
+// and returns only if that is none of gVisor's. It must be called before anything
+// else, with no other goroutine running.
+func Main() error {
 	switch os.Args[0] {
-	case nameHelper:
-	case nameSandbox, nameGofer:
+	case helperName:
+	case handover.Sandbox, handover.Gofer:
 		// Before anything is allocated, and before gVisor gives up the view of
 		// the host's files. By files, not by environment: gVisor clears it.
 		if err := prepare(os.Args); err != nil {
@@ -54,12 +47,18 @@ func Main() {
 			os.Exit(exitUnprepared)
 		}
 	default:
-		return
+		return fmt.Errorf("run as gVisor: %q is none of its names; the lambent server starts this program", os.Args[0])
 	}
 	registerLedger()
 	filters.Register()
-	maincli.Main() // ends the process
-	os.Exit(0)
+	// Of gVisor's commands those that a sandbox is made of: what else it offers
+	// is linked into its own program only.
+	cli.Run(nil, map[util.SubCommand]string{
+		new(sentrycmd.Boot):   "",
+		new(cmd.Gofer):        "",
+		new(sentrycmd.Umount): "",
+	}, nil) // ends the process
+	return nil
 }
 
 // prepare makes this process what the bundle says, before it becomes gVisor. A
@@ -71,7 +70,7 @@ func prepare(args []string) error {
 	}
 	err := errors.Join(closeInherited(args), joinCgroup(bundle), tellMemory(bundle, args))
 	if err != nil {
-		return errors.Join(err, os.WriteFile(filepath.Join(bundle, complaint), []byte(err.Error()), 0o600))
+		return errors.Join(err, os.WriteFile(filepath.Join(bundle, handover.Complaint), []byte(err.Error()), 0o600))
 	}
 	return nil
 }
@@ -112,7 +111,7 @@ func closeInherited(args []string) error {
 
 // joinCgroup moves this process into the groups its bundle lists.
 func joinCgroup(bundle string) error {
-	list, err := os.ReadFile(filepath.Join(bundle, procsList))
+	list, err := os.ReadFile(filepath.Join(bundle, handover.ProcessLists))
 	if err != nil {
 		return fmt.Errorf("join cgroup: %w", err)
 	}
@@ -127,7 +126,7 @@ func joinCgroup(bundle string) error {
 	}
 	// The kernel prefers these to the server and its neighbours when the whole
 	// machine is out of memory. Raising needs no privilege.
-	if err := os.WriteFile("/proc/self/oom_score_adj", []byte(firstScore), 0); err != nil {
+	if err := os.WriteFile("/proc/self/oom_score_adj", []byte(handover.FirstScore), 0); err != nil {
 		return fmt.Errorf("mark as first to be killed for memory: %w", err)
 	}
 	return nil
@@ -141,7 +140,7 @@ func tellMemory(bundle string, args []string) error {
 	if at < 0 || at+1 >= len(args) {
 		return nil // a gofer
 	}
-	b, err := os.ReadFile(filepath.Join(bundle, totalMemory))
+	b, err := os.ReadFile(filepath.Join(bundle, handover.TotalMemory))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // no bound
 	}
@@ -164,38 +163,3 @@ func bundleOf(args []string) string {
 	}
 	return ""
 }
-
-// DetachStdio puts /dev/null in the place of os.Stdin, os.Stdout and os.Stderr
-// and returns what they were. gVisor hands these three variables to the first
-// process of every container; a program that uses this driver calls this first
-// and writes to the returned files instead. Descriptors 0, 1 and 2 stay as they
-// are, so a panic of the program itself is still seen.
-func DetachStdio() (stdin, stdout, stderr *os.File, err error) {
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return nil, nil, nil, fmt.Errorf("detach standard input and output: %w", err)
-	}
-	stdin, stdout, stderr = os.Stdin, os.Stdout, os.Stderr
-	os.Stdin, os.Stdout, os.Stderr = null, null, null
-	return stdin, stdout, stderr, nil
-}
-
-// stdioDetached reports whether all three are /dev/null.
-func stdioDetached() bool {
-	null, err := os.Stat(os.DevNull)
-	if err != nil {
-		return false
-	}
-	for _, f := range []*os.File{os.Stdin, os.Stdout, os.Stderr} {
-		if info, err := f.Stat(); err != nil || !os.SameFile(info, null) {
-			return false
-		}
-	}
-	return true
-}
-
-// firstScore is what a sandbox's processes are weighed by (proc(5),
-// oom_score_adj, of 1000) until gVisor sets what the spec says. It has two
-// digits on purpose: gVisor's starter may be reading the old "0\n" meanwhile, by
-// two reads, and of a longer number the second would find a digit more.
-const firstScore = "99"

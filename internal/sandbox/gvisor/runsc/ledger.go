@@ -1,8 +1,6 @@
-package gvisor
+package runsc
 
 import (
-	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,6 +15,8 @@ import (
 	"gvisor.dev/gvisor/pkg/sentry/seccheck"
 	pb "gvisor.dev/gvisor/pkg/sentry/seccheck/points/points_go_proto"
 	"gvisor.dev/gvisor/pkg/sentry/usage"
+
+	"lambent/internal/sandbox/gvisor/handover"
 )
 
 // ledger runs within a sandbox, as a part of gVisor's kernel: it tells what that
@@ -36,28 +36,11 @@ type ledger struct {
 	next time.Time // when pages may be looked at again
 }
 
-// ledgerName is what the ledger is created by, ledgerEmpty what it says before
-// the sandbox's first process has come to its first thread, some milliseconds
-// after its start.
-const (
-	ledgerName  = "lambent-ledger"
-	ledgerEmpty = "?"
-)
-
-// ledgerSession creates the ledger in a sandbox.
-func ledgerSession() seccheck.SessionConfig {
-	return seccheck.SessionConfig{
-		Name:   seccheck.DefaultSessionName,
-		Points: []seccheck.PointConfig{{Name: "sentry/clone"}},
-		Sinks:  []seccheck.SinkConfig{{Name: ledgerName}},
-	}
-}
-
 // registerLedger makes the ledger known to gVisor in the process that becomes a
 // sandbox.
 func registerLedger() {
 	seccheck.RegisterSink(seccheck.SinkDesc{
-		Name: ledgerName,
+		Name: handover.LedgerName,
 		New: func(map[string]any, *fd.FD) (seccheck.Sink, error) {
 			return &ledger{looked: map[uint32]time.Duration{}}, nil
 		},
@@ -65,7 +48,7 @@ func registerLedger() {
 }
 
 // Clone implements seccheck.Sink: it is called when a process or thread has been
-// made and does not run yet, and refuses those over containerProcesses. (A
+// made and does not run yet, and refuses those over handover.ContainerProcesses. (A
 // group's pids.max would do the same, but gVisor cannot write it from here while
 // groups are bounds of delegation.)
 func (l *ledger) Clone(ctx context.Context, _ seccheck.FieldSet, _ *pb.CloneInfo) error {
@@ -79,7 +62,7 @@ func (l *ledger) Clone(ctx context.Context, _ seccheck.FieldSet, _ *pb.CloneInfo
 	if err != nil {
 		return linuxerr.EAGAIN // none without a bound
 	}
-	if n, err := strconv.Atoi(strings.TrimSpace(text)); err != nil || n > containerProcesses {
+	if n, err := strconv.Atoi(strings.TrimSpace(text)); err != nil || n > handover.ContainerProcesses {
 		return linuxerr.EAGAIN
 	}
 	return nil
@@ -92,11 +75,11 @@ func (l *ledger) Clone(ctx context.Context, _ seccheck.FieldSet, _ *pb.CloneInfo
 const processCost = 280 << 10
 
 // Name implements seccheck.Sink: the memory of every container in which a
-// process runs, as formatLedger writes it.
+// process runs, as handover.FormatLedger writes it.
 func (l *ledger) Name() string {
 	k := l.kernel.Load()
 	if k == nil {
-		return ledgerEmpty
+		return handover.LedgerEmpty
 	}
 	memory, groups, cpu := map[string]int64{}, map[string]uint32{}, map[string]time.Duration{}
 	for _, tg := range k.TaskSet().Root.ThreadGroups() {
@@ -115,7 +98,7 @@ func (l *ledger) Name() string {
 		used[id] = cpu[container]
 	}
 	if err := l.update(k.MemoryFile(), used); err != nil {
-		return formatLedger(nil, err)
+		return handover.FormatLedger(nil, err)
 	}
 	for container, id := range groups {
 		s, _ := usage.MemoryAccounting.CopyPerCg(id)
@@ -127,7 +110,7 @@ func (l *ledger) Name() string {
 			delete(memory, container) // all of it has ended
 		}
 	}
-	return formatLedger(memory, nil)
+	return handover.FormatLedger(memory, nil)
 }
 
 // unbooked is how much memory in use (bytes) may be in nobody's account when the
@@ -175,46 +158,4 @@ func allBooked(mf *pgalloc.MemoryFile) (bool, error) {
 	used, err := mf.TotalUsage()
 	booked, total := usage.MemoryAccounting.Copy()
 	return used < total-booked.Mapped+unbooked, err
-}
-
-// formatLedger writes "ID BYTES ID BYTES …", or "!" and the failure.
-func formatLedger(memory map[string]int64, err error) string {
-	if err != nil {
-		return "!" + err.Error()
-	}
-	words := make([]string, 0, 2*len(memory))
-	for id, n := range memory {
-		words = append(words, id, strconv.FormatInt(n, 10))
-	}
-	return strings.Join(words, " ")
-}
-
-// errEarly is ledgerEmpty.
-var errEarly = errors.New("no process has started in the sandbox yet")
-
-// parseLedger reads what formatLedger has written. A sandbox that code has
-// broken into could write anything else.
-func parseLedger(text string) (map[string]int64, error) {
-	if text == ledgerEmpty {
-		return nil, errEarly
-	}
-	if why, failed := strings.CutPrefix(text, "!"); failed {
-		return nil, fmt.Errorf("the sandbox cannot tell: %.200q", why)
-	}
-	words := strings.Fields(text)
-	if len(words)%2 != 0 {
-		return nil, fmt.Errorf("the sandbox told of %d words, want pairs", len(words))
-	}
-	memory := make(map[string]int64, len(words)/2)
-	for n := 0; n < len(words); n += 2 {
-		bytes, err := strconv.ParseInt(words[n+1], 10, 64)
-		if err != nil || bytes < 0 {
-			return nil, fmt.Errorf("the sandbox gave %.40q as the memory of container %.40q", words[n+1], words[n])
-		}
-		if _, twice := memory[words[n]]; twice {
-			return nil, fmt.Errorf("the sandbox told of container %.40q twice", words[n])
-		}
-		memory[words[n]] = bytes
-	}
-	return memory, nil
 }

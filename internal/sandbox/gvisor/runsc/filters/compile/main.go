@@ -14,7 +14,7 @@ import (
 
 	"gvisor.dev/gvisor/pkg/seccomp/precompiledseccomp"
 
-	"lambent/internal/sandbox/gvisor/filters"
+	"lambent/internal/sandbox/gvisor/runsc/filters"
 )
 
 func main() {
