@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -68,10 +69,11 @@ func (d *Driver) Open(ctx context.Context) (err error) {
 	if os.Geteuid() != 0 {
 		return d.unavailable("gVisor needs root, or a user namespace of its own, to make namespaces, mounts and cgroups: start lambent as root (sudo)", nil)
 	}
-	init, err := d.opts.program("lambent-init", d.opts.Init)
+	init, err := openProgram("lambent-init", d.opts.Init)
 	if err != nil {
 		return err
 	}
+	defer init.Close()
 	if err := os.MkdirAll(d.opts.Dir, 0o700); err != nil {
 		return d.unavailable("its folder cannot be made", err)
 	}
@@ -130,7 +132,7 @@ func treeName(dir string) string {
 }
 
 // makeFolders mounts run and fills it.
-func (d *Driver) makeFolders(init []byte) error {
+func (d *Driver) makeFolders(init fs.File) error {
 	dir := d.opts.Dir
 	for _, p := range []string{runDir(dir), scratchDir(dir)} {
 		if err := os.MkdirAll(p, 0o700); err != nil {
@@ -159,13 +161,14 @@ func (d *Driver) makeFolders(init []byte) error {
 func (d *Driver) placeSandbox() error {
 	path := d.opts.Sandbox
 	if path == "" {
-		program, err := d.opts.program("lambent-sandbox", "")
+		program, err := openProgram("lambent-sandbox", "")
 		if err != nil {
 			return err
 		}
+		defer program.Close()
 		path = sandboxPath(d.opts.Dir)
-		if err := os.WriteFile(path, program, 0o555); err != nil {
-			return d.unavailable("lambent-sandbox cannot be placed there", err)
+		if err := placeProgram(program, path); err != nil {
+			return d.unavailable("lambent-sandbox, of which sandboxes consist, cannot be put there", err)
 		}
 	}
 	if specutils.ExePath != path {

@@ -1,22 +1,13 @@
 package gvisor
 
 import (
-	"embed"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 
 	"lambent"
 	"lambent/internal/cgroup"
 )
-
-// The two programs that make puts there: lambent-sandbox, which becomes gVisor,
-// and lambent-init, which every container runs first.
-//
-//go:embed all:programs
-var programs embed.FS
 
 // Options configures New.
 type Options struct {
@@ -63,23 +54,6 @@ func (o *Options) validate() error {
 
 func (o *Options) invalid(message string) error {
 	return &lambent.Error{Op: "configure gVisor", Kind: lambent.KindInvalid, Message: message}
-}
-
-// program reads one of the programs: the file at chosen or, if that is empty, the
-// one built in, which is not to be changed.
-func (o *Options) program(name, chosen string) ([]byte, error) {
-	var b []byte
-	var err error
-	if chosen != "" {
-		b, err = os.ReadFile(chosen)
-	} else {
-		b, err = fs.ReadFile(programs, "programs/"+name)
-	}
-	if err != nil {
-		return nil, &lambent.Error{Op: "load", Resource: name, Kind: lambent.KindUnavailable,
-			Message: "this executable was built without it, and no sandbox starts without it; build with make, not with go build", Err: err}
-	}
-	return b, nil
 }
 
 // The folders below Options.Dir.

@@ -58,7 +58,7 @@ const hostname = "sandbox"
 
 // buildBase makes the root file system that all containers have in common, in
 // the empty folder base. host is the root of the host, "/" but in tests.
-func buildBase(base, host string, init []byte, extra []string) error {
+func buildBase(base, host string, init fs.File, extra []string) error {
 	for _, d := range []string{"etc", "dev", "proc", "sys", "mnt", "run", "lambent", sandbox.TaskDir, sandbox.LayerDir, sandbox.RuntimeDir} {
 		if err := os.MkdirAll(filepath.Join(base, d), 0o755); err != nil {
 			return fmt.Errorf("make root file system: %w", err)
@@ -73,8 +73,8 @@ func buildBase(base, host string, init []byte, extra []string) error {
 	if err := os.MkdirAll(filepath.Join(base, groupPath), 0o700); err != nil {
 		return fmt.Errorf("make root file system: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(base, initPath), init, 0o555); err != nil {
-		return fmt.Errorf("place lambent-init: %w", err)
+	if err := placeProgram(init, filepath.Join(base, initPath)); err != nil {
+		return err
 	}
 	for _, name := range systemFolders {
 		if err := showSystemFolder(base, host, name); err != nil {

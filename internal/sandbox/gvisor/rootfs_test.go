@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/fstest"
 
 	"golang.org/x/sys/unix"
 
@@ -78,7 +79,11 @@ func TestTheRootShowsProgramsAndNoSecretsOfAnyKindOfHost(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			if err := buildBase(base, host, []byte("init"), c.extra); err != nil {
+			init, err := fstest.MapFS{"lambent-init": {Data: []byte("init")}}.Open("lambent-init")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := buildBase(base, host, init, c.extra); err != nil {
 				t.Fatal(err)
 			}
 			for _, w := range append(c.want, "etc/hosts", "etc/passwd", "lambent/init", "var/task", "opt", "tmp") {
@@ -94,7 +99,7 @@ func TestTheRootShowsProgramsAndNoSecretsOfAnyKindOfHost(t *testing.T) {
 					t.Errorf("%s of the host is shown", s)
 				}
 			}
-			err := os.WriteFile(filepath.Join(base, "usr/new"), nil, 0o644)
+			err = os.WriteFile(filepath.Join(base, "usr/new"), nil, 0o644)
 			if !errors.Is(err, unix.EROFS) {
 				t.Errorf("writing to the host's /usr: %v", err)
 			}
