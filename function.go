@@ -34,6 +34,7 @@ type Function struct {
 	KMSKeyArn     string
 	LoggingFormat string // "Text" or "JSON"
 	LogGroup      string // empty: /aws/lambda/NAME
+	DeadLetter    string // ARN of where asynchronous events go that failed; empty: nowhere
 	// TenantIsolation is "PER_TENANT" where no container serves two of the function's
 	// tenants, each named by its caller; else empty. It never changes.
 	TenantIsolation string

@@ -142,9 +142,6 @@ func TestCreateFunctionRefusesWhatCannotBeHad(t *testing.T) {
 		"java21":     func(in *lambda.CreateFunctionInput) { in.Runtime = types.RuntimeJava21 },
 		"nodejs99.x": func(in *lambda.CreateFunctionInput) { in.Runtime = "nodejs99.x" },
 		"VpcConfig":  func(in *lambda.CreateFunctionInput) { in.VpcConfig = &types.VpcConfig{SubnetIds: []string{"subnet-1"}} },
-		"DeadLetterConfig": func(in *lambda.CreateFunctionInput) {
-			in.DeadLetterConfig = &types.DeadLetterConfig{TargetArn: aws.String("arn:aws:sqs:us-east-1:1:q")}
-		},
 		"SnapStart": func(in *lambda.CreateFunctionInput) {
 			in.SnapStart = &types.SnapStart{ApplyOn: types.SnapStartApplyOnPublishedVersions}
 		},

@@ -30,14 +30,14 @@ func (a *API) HandleSettings(settings PlatformSettings) {
 			if s == nil && err == nil {
 				s = &registry.PlatformSettings{}
 			}
-			return s, err
+			return s.Shown(), err
 		},
 		http.MethodPut: func(v *visit, ref lambent.FunctionRef) (any, error) {
 			var s registry.PlatformSettings
 			if err := v.read(&s); err != nil {
 				return nil, err
 			}
-			return &s, settings.SetPlatformSettings(v.Context(), ref.Account, ref.Name, &s)
+			return s.Shown(), settings.SetPlatformSettings(v.Context(), ref.Account, ref.Name, &s)
 		},
 		http.MethodDelete: func(v *visit, ref lambent.FunctionRef) (any, error) {
 			return nil, settings.SetPlatformSettings(v.Context(), ref.Account, ref.Name, nil)

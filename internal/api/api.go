@@ -68,6 +68,9 @@ type Options struct {
 	Invoker   Invoker
 	Layers    Layers // nil: there are none
 	Events    Events // nil: there are no asynchronous calls
+	// Deliverable is asked about destinations and dead-letter targets; nil: nothing is
+	// delivered but to functions.
+	Deliverable Deliverable
 	// CheckPackage refuses a package that must not be run, and tells how many bytes
 	// it has unpacked; a *lambent.Error speaks for itself.
 	CheckPackage func(zip []byte) (unpacked int64, err error)
@@ -131,6 +134,7 @@ type API struct {
 	objects      *registry.Objects
 	invoker      Invoker
 	events       Events
+	deliverable  Deliverable
 	layers       Layers
 	checkPackage func([]byte) (int64, error)
 	fetchObject  func(ctx context.Context, account lambent.AccountID, bucket, key, version string) (io.ReadCloser, int64, error)
@@ -182,6 +186,7 @@ func New(opts Options) (*API, error) {
 		invoker:      opts.Invoker,
 		layers:       opts.Layers,
 		events:       opts.Events,
+		deliverable:  opts.Deliverable,
 		checkPackage: opts.CheckPackage,
 		fetchObject:  opts.FetchObject,
 		images:       opts.Images,
@@ -205,6 +210,9 @@ func New(opts Options) (*API, error) {
 	if a.authenticate == nil {
 		a.authenticate = AuthenticateOpen
 		a.guard = newGuard(opts.Hosts)
+	}
+	if a.deliverable == nil {
+		a.deliverable = nothingDelivered
 	}
 	if a.limits.Concurrency == 0 {
 		a.limits.Concurrency = 1000

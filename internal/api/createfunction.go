@@ -154,6 +154,11 @@ func (a *API) createFunction(c *call) error {
 	if err := q.acceptable(a, operation); err != nil {
 		return err
 	}
+	if q.DeadLetterConfig != nil {
+		if err := a.checkDeadLetter(operation, ref.Account, *q.Role, deref(q.DeadLetterConfig.TargetArn)); err != nil {
+			return err
+		}
+	}
 	layers, err := a.functionLayers(c, operation, q.Layers)
 	if err != nil {
 		return err

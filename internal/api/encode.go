@@ -45,7 +45,8 @@ type functionConfiguration struct {
 	SnapStart                  snapStart
 	RuntimeVersionConfig       *runtimeVersionConfig `json:",omitempty"`
 	LoggingConfig              loggingConfig
-	TenancyConfig              *tenancyConfig `json:",omitempty"`
+	TenancyConfig              *tenancyConfig    `json:",omitempty"`
+	DeadLetterConfig           *deadLetterConfig `json:",omitempty"`
 }
 
 type (
@@ -57,6 +58,7 @@ type (
 	}
 	ephemeralStorage     struct{ Size int }
 	tenancyConfig        struct{ TenantIsolationMode string }
+	deadLetterConfig     struct{ TargetArn string }
 	snapStart            struct{ ApplyOn, OptimizationStatus string }
 	runtimeVersionConfig struct{ RuntimeVersionArn string }
 	loggingConfig        struct {
@@ -105,6 +107,9 @@ func (a *API) configuration(f *lambent.Function, qualifier string) functionConfi
 	}
 	if f.TenantIsolation != "" {
 		out.TenancyConfig = &tenancyConfig{f.TenantIsolation}
+	}
+	if f.DeadLetter != "" {
+		out.DeadLetterConfig = &deadLetterConfig{f.DeadLetter}
 	}
 	for _, l := range f.Layers {
 		out.Layers = append(out.Layers, layer{Arn: l.ARN, CodeSize: l.Size})

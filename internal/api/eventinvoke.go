@@ -1,9 +1,7 @@
 package api
 
 import (
-	"fmt"
 	"net/http"
-	"strings"
 
 	"lambent"
 	"lambent/internal/registry"
@@ -68,11 +66,11 @@ func (a *API) writeEventInvokeConfig(c *call, operation string, from func(old *r
 	if q.MaximumRetryAttempts == nil && q.MaximumEventAgeInSeconds == nil && q.DestinationConfig == nil {
 		return invalid(operation, "You must specify at least one of error handling or destination setting.")
 	}
-	ref, _, err := a.functionOf(c, operation, q.FunctionName, q.Qualifier)
+	ref, f, err := a.functionOf(c, operation, q.FunctionName, q.Qualifier)
 	if err != nil {
 		return withMessage(err, "The function doesn't exist.")
 	}
-	if err := a.checkDestinations(operation, ref, q.DestinationConfig); err != nil {
+	if err := a.checkDestinations(operation, ref, f.Role, q.DestinationConfig); err != nil {
 		return err
 	}
 	key := qualifiedKey(ref)
@@ -101,57 +99,6 @@ func (a *API) writeEventInvokeConfig(c *call, operation string, from func(old *r
 
 func (a *API) noEventInvokeConfig(operation string, key registry.ObjectKey) error {
 	return noResource(operation, "The function "+a.keyARN(key, string(lambent.Latest))+" doesn't have an EventInvokeConfig")
-}
-
-// checkDestinations refuses destinations of no kind that results can go to, and
-// functions that are not there.
-func (a *API) checkDestinations(operation string, ref lambent.FunctionRef, d *registry.Destinations) error {
-	if d == nil {
-		return nil
-	}
-	success, failure := deref(deref(d.OnSuccess).Destination), deref(deref(d.OnFailure).Destination)
-	for _, arn := range []string{success, failure} {
-		part := strings.SplitN(arn, ":", 7)
-		switch {
-		case arn == "":
-		case len(part) < 6 || !isDestination(part[2]):
-			return invalid(operation, fmt.Sprintf("The provided destination config DestinationConfig(onSuccess=%s, onFailure=%s) is invalid.", javaDestination("OnSuccess", success), javaDestination("OnFailure", failure)))
-		case part[2] != "lambda":
-			return invalid(operation, "This server delivers records of asynchronous invocations to functions only, not to "+part[2]+": the destination "+arn+" would get nothing.")
-		default:
-			to, err := lambent.ParseFunctionRef(arn)
-			if err == nil && to.Account == ref.Account {
-				_, err = a.functions.Function(to.Account, to.Name, to.Qualifier)
-			}
-			if err != nil {
-				return invalid(operation, "The destination ARN "+arn+" is invalid.")
-			}
-			if to.Account != ref.Account {
-				return invalid(operation, "This server delivers records of asynchronous invocations to functions of the same account only: the destination "+arn+" would get nothing.")
-			}
-			if to.Name == ref.Name {
-				return invalid(operation, "You can't specify the function as a destination for itself.")
-			}
-		}
-	}
-	return nil
-}
-
-// isDestination reports whether the results of asynchronous invocations can go
-// to a service (developer guide, "Capturing records of asynchronous invocations").
-func isDestination(service string) bool {
-	switch service {
-	case "lambda", "sqs", "sns", "events", "s3":
-		return true
-	}
-	return false
-}
-
-func javaDestination(kind, arn string) string {
-	if arn == "" {
-		return "null"
-	}
-	return kind + "(destination=" + arn + ")"
 }
 
 // getFunctionEventInvokeConfig does GetFunctionEventInvokeConfig.

@@ -14,9 +14,6 @@ func (s *settings) foreignMember(d *decoder, name string) (known bool, err error
 	case "VpcConfig":
 		s.VpcConfig = &vpcSettings{}
 		err = d.structure(s.VpcConfig)
-	case "DeadLetterConfig":
-		s.DeadLetterConfig = &deadLetterSettings{}
-		err = d.structure(s.DeadLetterConfig)
 	case "FileSystemConfigs":
 		s.FileSystemConfigs = []fileSystemSettings{}
 		err = d.list(func() error {
@@ -47,9 +44,6 @@ func (s *settings) checkForeign(v *violations, sh *shapes) {
 	if c := s.VpcConfig; c != nil {
 		v.list("vpcConfig.subnetIds", c.SubnetIds, 0, 16)
 		v.list("vpcConfig.securityGroupIds", c.SecurityGroupIds, 0, 5)
-	}
-	if c := s.DeadLetterConfig; c != nil {
-		v.str("deadLetterConfig.targetArn", c.TargetArn, sh.resourceArn...)
 	}
 	if len(s.FileSystemConfigs) > 1 {
 		v.add("fileSystemConfigs", "'["+strconv.Itoa(len(s.FileSystemConfigs))+" entries]'", maxLength(1).text)
@@ -84,7 +78,6 @@ func (s *settings) foreignAcceptable(operation string) error {
 		given bool
 	}{
 		{"VpcConfig", s.VpcConfig != nil && len(s.VpcConfig.SubnetIds)+len(s.VpcConfig.SecurityGroupIds) > 0},
-		{"DeadLetterConfig", s.DeadLetterConfig != nil && nonEmpty(s.DeadLetterConfig.TargetArn)},
 		{"FileSystemConfigs", len(s.FileSystemConfigs) > 0},
 		{"SnapStart", s.SnapStart != nil && s.SnapStart.ApplyOn != nil && *s.SnapStart.ApplyOn != "None"},
 		{"CapacityProviderConfig", s.CapacityProviderConfig != nil},
@@ -117,15 +110,6 @@ func (c *vpcSettings) member(d *decoder, name string) error {
 	case "Ipv6AllowedForDualStack":
 		var ignored *bool // means nothing without subnets
 		return d.boolean(&ignored)
-	}
-	return d.skip()
-}
-
-type deadLetterSettings struct{ TargetArn *string }
-
-func (c *deadLetterSettings) member(d *decoder, name string) error {
-	if name == "TargetArn" {
-		return d.str(&c.TargetArn)
 	}
 	return d.skip()
 }

@@ -94,7 +94,7 @@ func handlers() map[string]handler {
 func remarks() map[string]string {
 	const later = "remembered and shown; without effect yet"
 	return map[string]string{
-		"CreateFunction": "no VPC, no dead-letter queue, no SnapStart, no file systems, no tracing: what is asked for and cannot be had is refused",
+		"CreateFunction": "no VPC, no SnapStart, no file systems, no tracing: what is asked for and cannot be had is refused",
 		"AddPermission":  "a principal is not looked up: a user or role of its ARN need not exist",
 		"PublishVersion": "no PublishTo",
 

@@ -265,7 +265,7 @@ func TestEventInvokeConfigIsPutUpdatedAndDeleted(t *testing.T) {
 		{`PUT ` + path + ` {"DestinationConfig":{"OnSuccess":{"Destination":"` + arnOfF + `x"}}}`, "400", "error InvalidParameterValueException The destination ARN " + arnOfF + "x is invalid."},
 		{`PUT ` + path + ` {"DestinationConfig":{"OnSuccess":{"Destination":"arn:aws:iam::000000000000:role/r"}}}`, "400", "error InvalidParameterValueException The provided destination config DestinationConfig(onSuccess=OnSuccess(destination=arn:aws:iam::000000000000:role/r), onFailure=null) is invalid."},
 		{`PUT ` + path + ` {"DestinationConfig":{"OnSuccess":{"Destination":"` + arnOfF[:len(arnOfF)-1] + `g"}}}`, "200", `"OnFailure":{}`},
-		{`PUT ` + path + ` {"DestinationConfig":{"OnSuccess":{"Destination":"` + queue + `"}}}`, "400", "error InvalidParameterValueException This server delivers records of asynchronous invocations to functions only, not to sqs: the destination " + queue + " would get nothing."},
+		{`PUT ` + path + ` {"DestinationConfig":{"OnSuccess":{"Destination":"` + queue + `"}}}`, "400", "error InvalidParameterValueException This server delivers to functions only: " + queue + " would get nothing."},
 		{`PUT ` + path + ` {"DestinationConfig":{"OnSuccess":{"Destination":"arn:aws:lambda:us-east-1:999999999999:function:g"}}}`, "400", "error InvalidParameterValueException This server delivers records of asynchronous invocations to functions of the same account only: the destination arn:aws:lambda:us-east-1:999999999999:function:g would get nothing."},
 		{`PUT /2019-09-25/functions/none/event-invoke-config {"MaximumRetryAttempts":1}`, "404", "error ResourceNotFoundException The function doesn't exist."},
 		{"DELETE " + path, "204", ""},

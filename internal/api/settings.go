@@ -27,9 +27,9 @@ type settings struct {
 	TracingConfig    *tracingSettings
 	EphemeralStorage *ephemeralSettings
 	LoggingConfig    *loggingSettings
+	DeadLetterConfig *deadLetterSettings
 
 	VpcConfig              *vpcSettings
-	DeadLetterConfig       *deadLetterSettings
 	FileSystemConfigs      []fileSystemSettings
 	ImageConfig            *imageSettings
 	SnapStart              *snapStartSettings
@@ -69,6 +69,9 @@ func (s *settings) member(d *decoder, name string) (known bool, err error) {
 	case "LoggingConfig":
 		s.LoggingConfig = &loggingSettings{}
 		err = d.structure(s.LoggingConfig)
+	case "DeadLetterConfig":
+		s.DeadLetterConfig = &deadLetterSettings{}
+		err = d.structure(s.DeadLetterConfig)
 	default:
 		return s.foreignMember(d, name)
 	}
@@ -99,6 +102,9 @@ func (s *settings) check(v *violations, sh *shapes) {
 		v.str("loggingConfig.applicationLogLevel", l.ApplicationLogLevel, sh.applicationLogLevel...)
 		v.str("loggingConfig.systemLogLevel", l.SystemLogLevel, sh.systemLogLevel...)
 		v.str("loggingConfig.logGroup", l.LogGroup, sh.logGroup...)
+	}
+	if c := s.DeadLetterConfig; c != nil {
+		v.str("deadLetterConfig.targetArn", c.TargetArn, sh.resourceArn...)
 	}
 	s.checkForeign(v, sh)
 }
@@ -153,6 +159,9 @@ func (s *settings) apply(f *lambent.Function) {
 	}
 	if s.EphemeralStorage != nil {
 		set(&f.EphemeralMB, s.EphemeralStorage.Size)
+	}
+	if s.DeadLetterConfig != nil {
+		f.DeadLetter = deref(s.DeadLetterConfig.TargetArn)
 	}
 	s.ImageConfig.set(f)
 	if s.LoggingConfig != nil {

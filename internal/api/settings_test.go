@@ -13,7 +13,6 @@ func TestSettingsLambentLacksAreRefusedByName(t *testing.T) {
 		value any
 	}{
 		{"VpcConfig", m{"SubnetIds": []any{}, "SecurityGroupIds": []any{"sg"}, "Ipv6AllowedForDualStack": true}},
-		{"DeadLetterConfig", m{"TargetArn": "arn:aws:sqs:us-east-1:123456789012:q"}},
 		{"FileSystemConfigs", []any{m{"Arn": "arn:aws:elasticfilesystem:us-east-1:123456789012:access-point/fsap-0123456789abcdef0", "LocalMountPath": "/mnt/x"}}},
 		{"SnapStart", m{"ApplyOn": "PublishedVersions"}},
 		{"CapacityProviderConfig", m{"LambdaManagedInstancesCapacityProviderConfig": m{"CapacityProviderArn": "arn:aws:lambda:us-east-1:123456789012:capacity-provider:c",

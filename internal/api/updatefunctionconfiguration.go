@@ -56,6 +56,9 @@ func (a *API) updateFunctionConfiguration(c *call) error {
 	if err != nil {
 		return err
 	}
+	if err := a.checkChangedDeadLetter(operation, current, &q.settings); err != nil {
+		return err
+	}
 	layers, err := a.functionLayers(c, operation, q.Layers)
 	if err != nil {
 		return err

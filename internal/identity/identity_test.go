@@ -511,3 +511,25 @@ func FuzzSessionTokens(f *testing.F) {
 		}
 	})
 }
+
+func TestSecurityARoleMayWhatItsPolicySaysAndOneThatIsNotKnownNothing(t *testing.T) {
+	f := newFixture(t)
+	account := f.account()
+	role, err := f.CreateRole(t.Context(), account, "service/send", json.RawMessage(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"sqs:SendMessage","Resource":"arn:aws:sqs:*:*:q"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const q = "arn:aws:sqs:eu-west-1:111122223333:q"
+	for _, tc := range []struct {
+		account           lambent.AccountID
+		role, action, arn string
+		want              bool
+	}{
+		{account, role.ARN(), "sqs:SendMessage", q, true}, {account, role.ARN(), "sqs:SendMessage", q + "x", false}, {account, role.ARN(), "sns:Publish", q, false},
+		{"999999999999", role.ARN(), "sqs:SendMessage", q, false}, {account, role.ARN() + "x", "sqs:SendMessage", q, false}, {account, "", "sqs:SendMessage", q, false},
+	} {
+		if got := f.RoleMay(tc.account, tc.role, tc.action, tc.arn); got != tc.want {
+			t.Errorf("%s of %s: %s on %s: %v", tc.role, tc.account, tc.action, tc.arn, got)
+		}
+	}
+}

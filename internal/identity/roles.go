@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"lambent"
+	"lambent/internal/policy"
 )
 
 // rolePattern is the part of a role's ARN behind "role/": a path, perhaps, and a
@@ -107,6 +108,17 @@ func (s *Store) RoleByARN(arn string) *Role {
 		return nil
 	}
 	return s.Role(lambent.AccountID(parts[4]), name)
+}
+
+// RoleMay tells whether a role of an account allows an action on a resource of an
+// ARN. One that is not known allows nothing.
+func (s *Store) RoleMay(account lambent.AccountID, arn, action, resource string) bool {
+	r := s.RoleByARN(arn)
+	if r == nil || r.Account != account {
+		return false
+	}
+	request := &policy.Request{Action: action, Resource: resource, Account: r.Account, Now: s.opts.Now(), Principal: r.session("lambent")}
+	return policy.Evaluate(request, policy.Policies{Identity: []*policy.Document{r.document}}).Allowed
 }
 
 // Roles lists an account's roles, "" all accounts', by account and name.

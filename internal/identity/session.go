@@ -105,10 +105,15 @@ func (s *Store) findSession(accessKeyID, sessionToken string) (*Caller, error) {
 	if r == nil || r.ID != c.RoleID {
 		return nil, sigv4.Unrecognized(errors.New("the role is gone"))
 	}
-	name := r.Name[strings.LastIndexByte(r.Name, '/')+1:]
 	return &Caller{
 		Account: r.Account, Secret: s.sealer.sessionSecret(accessKeyID), Policies: []*policy.Document{r.document},
-		Principal: policy.Principal{Type: policy.Session, Account: r.Account, Role: r.ARN(), ID: r.ID + ":" + c.Session,
-			ARN: "arn:aws:sts::" + string(r.Account) + ":assumed-role/" + name + "/" + c.Session},
+		Principal: r.session(c.Session),
 	}, nil
+}
+
+// session is who a role is in a session of a name.
+func (r *Role) session(session string) policy.Principal {
+	name := r.Name[strings.LastIndexByte(r.Name, '/')+1:]
+	return policy.Principal{Type: policy.Session, Account: r.Account, Role: r.ARN(), ID: r.ID + ":" + session,
+		ARN: "arn:aws:sts::" + string(r.Account) + ":assumed-role/" + name + "/" + session}
 }

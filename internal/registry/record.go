@@ -43,6 +43,7 @@ type record struct {
 	LoggingFormat string            `json:"logging_format,omitempty"`
 	LogGroup      string            `json:"log_group,omitempty"`
 	Tenancy       string            `json:"tenant_isolation,omitempty"`
+	DeadLetter    string            `json:"dead_letter,omitempty"`
 
 	Code          string    `json:"code"`
 	CodeSize      int64     `json:"code_size"`
@@ -118,7 +119,7 @@ func recordOf(fn *lambent.Function) *record {
 		Runtime: string(fn.Runtime), Role: fn.Role, Handler: fn.Handler, Description: fn.Description,
 		TimeoutSecs: fn.TimeoutSecs, MemoryMB: fn.MemoryMB, EphemeralMB: fn.EphemeralMB, PackageType: fn.PackageType,
 		Architectures: fn.Architectures, Environment: fn.Environment, Tags: fn.Tags, Layers: recordLayers(fn.Layers),
-		TracingMode: fn.TracingMode, KMSKeyArn: fn.KMSKeyArn, LoggingFormat: fn.LoggingFormat, LogGroup: fn.LogGroup, Tenancy: fn.TenantIsolation,
+		TracingMode: fn.TracingMode, KMSKeyArn: fn.KMSKeyArn, LoggingFormat: fn.LoggingFormat, LogGroup: fn.LogGroup, Tenancy: fn.TenantIsolation, DeadLetter: fn.DeadLetter,
 		Code: string(fn.Code), CodeSize: fn.CodeSize, Unpacked: fn.Unpacked, HotFolder: fn.HotFolder, ImageURI: fn.ImageURI, ImageRef: fn.ImageRef,
 		EntryPoint: fn.ImageConfig.EntryPoint, Command: fn.ImageConfig.Command, WorkingDir: fn.ImageConfig.WorkingDirectory, Revision: fn.Revision, PublishedFrom: fn.PublishedFrom, ConfigHash: fn.ConfigHash, LastModified: fn.LastModified,
 		State: fn.State, StateReason: fn.StateReason, StateReasonCode: fn.StateReasonCode,
@@ -171,7 +172,7 @@ func (rec *record) function() *lambent.Function {
 		Runtime: lambent.Runtime(rec.Runtime), Role: rec.Role, Handler: rec.Handler, Description: rec.Description,
 		TimeoutSecs: rec.TimeoutSecs, MemoryMB: rec.MemoryMB, EphemeralMB: rec.EphemeralMB, PackageType: rec.PackageType,
 		Architectures: rec.Architectures, Environment: rec.Environment, Tags: rec.Tags, Layers: layersOf(rec),
-		TracingMode: rec.TracingMode, KMSKeyArn: rec.KMSKeyArn, LoggingFormat: rec.LoggingFormat, LogGroup: rec.LogGroup, TenantIsolation: rec.Tenancy,
+		TracingMode: rec.TracingMode, KMSKeyArn: rec.KMSKeyArn, LoggingFormat: rec.LoggingFormat, LogGroup: rec.LogGroup, TenantIsolation: rec.Tenancy, DeadLetter: rec.DeadLetter,
 		Code: lambent.CodeHash(rec.Code), CodeSize: rec.CodeSize, Unpacked: rec.Unpacked, HotFolder: rec.HotFolder, ImageURI: rec.ImageURI, ImageRef: rec.ImageRef,
 		ImageConfig: lambent.ImageConfig{EntryPoint: rec.EntryPoint, Command: rec.Command, WorkingDirectory: rec.WorkingDir}, Revision: rec.Revision, PublishedFrom: rec.PublishedFrom, ConfigHash: rec.ConfigHash, LastModified: rec.LastModified,
 		State: rec.State, StateReason: rec.StateReason, StateReasonCode: rec.StateReasonCode,

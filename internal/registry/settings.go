@@ -18,6 +18,8 @@ type PlatformSettings struct {
 	Failures *FailureSettings     `json:"failures,omitempty"`
 	Expect   *control.Expectation `json:"expect,omitempty"`  // what a right answer looks like
 	Control  control.Rules        `json:"control,omitempty"` // who is asked about what goes wrong
+	// Destinations are where records of asynchronous calls go beside AWS's.
+	Destinations *DestinationSettings `json:"destinations,omitempty"`
 }
 
 // UpdateMode says how new code takes the place of old.
@@ -131,7 +133,7 @@ func (r *Registry) Declared(account lambent.AccountID, name lambent.FunctionName
 
 // SetPlatformSettings gives a function other settings, nil the defaults.
 func (r *Registry) SetPlatformSettings(ctx context.Context, account lambent.AccountID, name lambent.FunctionName, s *PlatformSettings) error {
-	_, err := r.platformSettings.Edit(ctx, "set settings", platformSettingsKey(functionKey{account, name}), func(*PlatformSettings) (*PlatformSettings, error) { return s, nil })
+	_, err := r.platformSettings.Edit(ctx, "set settings", platformSettingsKey(functionKey{account, name}), func(old *PlatformSettings) (*PlatformSettings, error) { return s.keepSecret(old), nil })
 	return err
 }
 

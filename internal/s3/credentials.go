@@ -14,21 +14,21 @@ import (
 func ReadCredentials(name string) (Credentials, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return Credentials{}, fmt.Errorf("open S3 credentials: %w", err)
+		return Credentials{}, fmt.Errorf("open credentials: %w", err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return Credentials{}, fmt.Errorf("look at S3 credentials: %w", err)
+		return Credentials{}, fmt.Errorf("look at credentials: %w", err)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
-		return Credentials{}, fmt.Errorf("S3 credentials %s have mode %#o: others than their owner may read them; chmod 600", name, info.Mode().Perm())
+		return Credentials{}, fmt.Errorf("credentials %s have mode %#o: others than their owner may read them; chmod 600", name, info.Mode().Perm())
 	}
 	const most = 64 << 10
 	text := make([]byte, most)
 	n, err := f.Read(text)
 	if err != nil {
-		return Credentials{}, fmt.Errorf("read S3 credentials %s: %w", name, err)
+		return Credentials{}, fmt.Errorf("read credentials %s: %w", name, err)
 	}
 	return parseCredentials(name, text[:n])
 }
@@ -57,7 +57,7 @@ func parseCredentials(name string, text []byte) (Credentials, error) {
 		}
 	}
 	if c.AccessKey == "" || c.SecretKey == "" {
-		return Credentials{}, fmt.Errorf("S3 credentials %s have no aws_access_key_id and aws_secret_access_key in [default]", name)
+		return Credentials{}, fmt.Errorf("credentials %s have no aws_access_key_id and aws_secret_access_key in [default]", name)
 	}
 	return c, nil
 }
