@@ -19,6 +19,7 @@ type eventParts struct {
 	events    *queue.Queue
 	functions *registry.Registry
 	invoke    func(context.Context, *lambent.Invocation) (*lambent.Result, error)
+	send      func(context.Context, *invoke.Message) error
 	controls  *invoke.Controls
 	failed    *failures.Store
 	watch     *obs.Events
@@ -27,7 +28,7 @@ type eventParts struct {
 
 func eventDispatcher(cfg config.Config, p eventParts) invoke.DispatcherOptions {
 	return invoke.DispatcherOptions{
-		Events: invoke.Queue(p.events), Invoke: p.invoke, Failures: keptFailures{p.failed}, Controls: p.controls, Region: cfg.Region, Drain: cfg.DrainTimeout, Watch: p.watch, Log: p.log,
+		Events: invoke.Queue(p.events), Invoke: p.invoke, Send: p.send, Failures: keptFailures{p.failed}, Controls: p.controls, Region: cfg.Region, Drain: cfg.DrainTimeout, Watch: p.watch, Log: p.log,
 		Times: invoke.Times{RetryDelays: cfg.AsyncRetryDelays, Backoff: cfg.AsyncBackoff, BackoffMost: cfg.AsyncBackoffMost, AgeSecond: cfg.AsyncAgeSecond},
 		Rules: func(line queue.Line) invoke.EventRules { return eventRules(p.functions, line, cfg.LimitConcurrency) },
 		Recursive: func(account lambent.AccountID, name lambent.FunctionName) bool {
@@ -39,7 +40,7 @@ func eventDispatcher(cfg config.Config, p eventParts) invoke.DispatcherOptions {
 
 // eventRules are how the events of a line are handled: as the configuration of
 // its version or alias says, else that of the version an alias means, else that
-// of the function.
+// of the function. Dead letters are those of the version, URLs of the function.
 func eventRules(functions *registry.Registry, line queue.Line, concurrency int) invoke.EventRules {
 	rules := invoke.EventRules{Retries: invoke.DefaultRetries, MaxAge: invoke.DefaultMaxEventAge}
 	if c := eventInvokeConfig(functions, line); c != nil {
@@ -50,6 +51,12 @@ func eventRules(functions *registry.Registry, line queue.Line, concurrency int) 
 			rules.MaxAge = time.Duration(*c.MaximumEventAgeInSeconds) * time.Second
 		}
 		rules.OnSuccess, rules.OnFailure = places(c.OnSuccess), places(c.OnFailure)
+	}
+	if s, err := functions.PlatformSettings(line.Account, line.Function); err == nil && s != nil && s.Destinations != nil {
+		rules.OnSuccess, rules.OnFailure = append(rules.OnSuccess, places(s.Destinations.OnSuccess)...), append(rules.OnFailure, places(s.Destinations.OnFailure)...)
+	}
+	if fn, err := functions.Function(line.Account, line.Function, line.Qualifier); err == nil {
+		rules.DeadLetter = fn.DeadLetter
 	}
 	reserved, _ := functions.Concurrency(line.Account, string(line.Function), concurrency)
 	rules.Closed = reserved != nil && *reserved == 0

@@ -221,7 +221,12 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 		}})
 	asked = controls(cfg, functions, workers, calls.Invoke, log)
 	undo.push(func() error { asked.Close(); return nil })
-	asynchronous = invoke.NewDispatcher(eventDispatcher(cfg, eventParts{events: events, functions: functions, invoke: calls.Invoke, failed: failed, controls: asked, watch: watched, log: log}))
+	deliveries, err := openDeliveries(cfg, functions, who, log)
+	if err != nil {
+		return err
+	}
+	undo.push(deliveries.close)
+	asynchronous = invoke.NewDispatcher(eventDispatcher(cfg, eventParts{send: deliveries.send, events: events, functions: functions, invoke: calls.Invoke, failed: failed, controls: asked, watch: watched, log: log}))
 	undo.push(background(context.WithoutCancel(ctx), func(stopping context.Context) error {
 		stop, cancel := context.WithCancel(stopping)
 		defer cancel()
@@ -232,6 +237,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	door, err := api.New(api.Options{Authenticate: authenticate(cfg, who), Functions: functions, Objects: &functions.Objects, Policies: functions, Invoker: calls, Hosts: cfg.Names(), BodyBudget: bodyBudget(hostinfo.System{}), Region: cfg.Region, Architecture: config.Arch(), Log: log,
 		Layers:       functions,
 		Events:       events,
+		Deliverable:  deliveries.deliverable,
 		Limits:       api.Limits{Concurrency: cfg.LimitConcurrency},
 		Provisioner:  kept,
 		FetchObject:  code.fetch,
@@ -249,13 +255,18 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	}
 	door.HandleMachine(workers, hostName)
 	door.HandleLogs(logs)
-	door.HandleSettings(functions)
+	door.HandleSettings(checkedSettings{functions, deliveries.guard})
 	door.HandleFailures(failed)
 	door.HandleExecutions(executions)
 	door.HandleQueues(events)
 	door.HandleMetrics(metrics.Handler())
 	undo.push(background(ctx, func(ctx context.Context) error { return giveBack(ctx, door.Relieved()) }))
-	return serve(ctx, cfg, site{Handler: door, endStreams: door.EndStreams, endExecutions: stopPool}, ready)
+	return serve(ctx, cfg, site{Handler: door, endStreams: door.EndStreams, endExecutions: stopPool}, func(addr string) {
+		if err := deliveries.guard.Own(addr); err != nil {
+			log.Error("the server's own address is not known to what keeps destinations from it", "error", err)
+		}
+		ready(addr)
+	})
 }
 
 // endedEarly reports whether err is only that ctx has ended.

@@ -44,6 +44,14 @@ type Config struct {
 	ImageLayouts     []string // folders in or below which image layouts may be
 	ImageCredentials string   // file of Docker's for the registries; empty: none
 
+	EndpointSQS         string   // base URLs of services that records of asynchronous calls go to; empty: none
+	EndpointSNS         string   //
+	EndpointEventBridge string   //
+	EndpointRegion      string   // signed for
+	EndpointCredentials string   // file of the keys to sign with; empty: nothing is signed
+	EndpointTargets     []string // ARNs of other accounts that may be delivered to: ARN, ACCOUNT/ARN, * at the end for any rest
+	DestinationAllow    []string // hosts, addresses and networks beside the Internet's that URLs may lead to
+
 	AsyncRetryDelays []time.Duration // before the second attempt of an event, the third
 	AsyncBackoff     time.Duration   // after the first throttle of a function with events
 	AsyncBackoffMost time.Duration
@@ -127,7 +135,7 @@ func Default(p Place) Config {
 		Listen: "127.0.0.1:4566", Data: p.DefaultData(), Auth: AuthOpen,
 		AsyncRetryDelays: []time.Duration{time.Minute, 2 * time.Minute}, AsyncBackoff: time.Second, AsyncBackoffMost: 5 * time.Minute, AsyncAgeSecond: time.Second,
 		IdleTimeout: 10 * time.Minute, InitTimeout: 10 * time.Second, DrainTimeout: 10 * time.Second,
-		Region: "us-east-1", S3Region: "us-east-1", S3PathStyle: true, S3Buckets: []string{"*"},
+		Region: "us-east-1", S3Region: "us-east-1", S3PathStyle: true, S3Buckets: []string{"*"}, EndpointRegion: "us-east-1",
 		Pool:             map[lambent.Family]int{lambent.FamilyNode: 2, lambent.FamilyPython: 2, lambent.FamilyProvided: 1},
 		InstanceMemoryMB: 2048, InstanceCPUs: 2, InstanceSpares: 1, LimitConcurrency: 1000,
 		StreamBytes: aws.Most, StreamBurst: aws.Burst, StreamRate: aws.Rate,
@@ -179,6 +187,7 @@ func (c Config) Validate() error {
 		check(hostPattern.MatchString(h), "hosts", "%q is not a host name; write it without scheme and port, as in lambent.lan", h)
 	}
 	c.validateCode(check)
+	c.validateDestinations(check)
 	check(len(c.AsyncRetryDelays) > 0 && len(c.AsyncRetryDelays) <= 2, "async.retry_delays", "there are %d of them, not one or two", len(c.AsyncRetryDelays))
 	for _, d := range c.AsyncRetryDelays {
 		between("async.retry_delays", d, 0, time.Hour)
