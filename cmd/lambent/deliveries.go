@@ -117,7 +117,7 @@ func (s checkedSettings) SetPlatformSettings(ctx context.Context, account lamben
 			}
 			u, err := deliver.ParseURL(place)
 			if err == nil {
-				err = s.guard.Check(u.Hostname())
+				err = s.guard.Check(u.Hostname(), deliver.Port(u))
 			}
 			if err != nil {
 				return &lambent.Error{Op: "set settings", Resource: string(name), Kind: lambent.KindInvalid,

@@ -174,9 +174,9 @@ func (s *Sender) way(m *Message) (deliver func(context.Context, *Message) error,
 	case err != nil:
 		return nil, "", &lambent.Error{Op: "deliver", Resource: m.To, Kind: lambent.KindInvalid, Message: err.Error()}
 	case u.Scheme == "nats":
-		return s.toNATS, u.Host, nil
+		return s.toNATS, net.JoinHostPort(u.Hostname(), Port(u)), nil
 	}
-	return s.toHTTP, u.Host, nil
+	return s.toHTTP, net.JoinHostPort(u.Hostname(), Port(u)), nil
 }
 
 // begin counts a delivery until done.

@@ -23,10 +23,7 @@ func (s *Sender) toNATS(ctx context.Context, m *Message) error {
 	if err != nil {
 		return err
 	}
-	host := u.Host
-	if u.Port() == "" {
-		host = net.JoinHostPort(u.Hostname(), "4222")
-	}
+	host := net.JoinHostPort(u.Hostname(), Port(u))
 	d := &natsDialer{ctx: ctx, dial: s.opts.Dial}
 	nc, err := nats.Connect("nats://"+host, nats.SetCustomDialer(d), nats.SkipHostLookup(), nats.NoReconnect(), nats.IgnoreDiscoveredServers(), nats.Name("lambent"),
 		nats.Timeout(s.opts.Timeout), nats.ErrorHandler(func(*nats.Conn, *nats.Subscription, error) {}))

@@ -121,6 +121,19 @@ func ParseURL(text string) (*url.URL, error) {
 	return u, nil
 }
 
+// Port is a URL's, or that of its scheme.
+func Port(u *url.URL) string {
+	switch {
+	case u.Port() != "":
+		return u.Port()
+	case u.Scheme == "https":
+		return "443"
+	case u.Scheme == "nats":
+		return "4222"
+	}
+	return "80"
+}
+
 // isSubject tells whether NATS takes messages to a subject: tokens between dots,
 // without wildcards. What begins with $ is the server's own.
 func isSubject(s string) bool {

@@ -82,7 +82,8 @@ func isHost(entry string) bool {
 	return err == nil && n > 0 && host != "" && strings.Trim(host, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.") == ""
 }
 
-// Own says that the server listens on an address, which is not connected to.
+// Own says that the server listens on an address, which is not connected to. Port 0
+// says nothing.
 func (g *Guard) Own(address string) error {
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -91,6 +92,9 @@ func (g *Guard) Own(address string) error {
 	n, err := strconv.ParseUint(port, 10, 16)
 	if err != nil {
 		return fmt.Errorf("read the server's own address %s: %w", address, err)
+	}
+	if n == 0 {
+		return nil // it is not known yet
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -120,20 +124,14 @@ func (g *Guard) Dial(ctx context.Context, network, address string) (net.Conn, er
 	return d.DialContext(ctx, network, address)
 }
 
-// Check tells early what Dial would refuse of a host: an address that is written
-// out. A name is looked up by Dial only.
-func (g *Guard) Check(host string) error {
-	address, err := netip.ParseAddr(host)
+// Check tells early what Dial would refuse: a host that is an address. A name is
+// looked up by Dial only.
+func (g *Guard) Check(host, port string) error {
+	at, err := netip.ParseAddrPort(net.JoinHostPort(host, port))
 	if err != nil {
 		return nil
 	}
-	address = address.Unmap().WithZone("")
-	for _, p := range g.places {
-		if p.Addr() == address {
-			return nil
-		}
-	}
-	return g.check(netip.AddrPortFrom(address, 0), g.isNamed(host, ""))
+	return g.check(netip.AddrPortFrom(at.Addr().Unmap().WithZone(""), at.Port()), g.isNamed(host, port))
 }
 
 // isNamed tells whether a host is allowed by its name.

@@ -168,9 +168,16 @@ func TestSecurityTheServerItselfIsNotConnectedToUnlessItsAddressAndPortAreNamed(
 
 func TestWrittenAddressesAreToldOfEarly(t *testing.T) {
 	g := newGuard(t, Options{Allow: []string{"127.0.0.1:8080", "db.lan"}})
-	for host, want := range map[string]bool{"example.com": true, "localhost": true, "1.1.1.1": true, "127.0.0.1": true, "127.0.0.2": false, "::ffff:10.0.0.1": false, "169.254.169.254": false} {
-		if err := g.Check(host); (err == nil) != want {
-			t.Errorf("%s: %v", host, err)
+	if err := errors.Join(g.Own("127.0.0.1:0"), g.Own("127.0.0.1:81")); err != nil {
+		t.Fatal(err)
+	}
+	for address, want := range map[string]bool{"example.com:80": true, "localhost:81": true, "1.1.1.1:80": true, "127.0.0.1:8080": true, "127.0.0.1:80": false, "127.0.0.1:81": false, "[::ffff:10.0.0.1]:80": false, "169.254.169.254:80": false} {
+		host, port, err := net.SplitHostPort(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Check(host, port); (err == nil) != want {
+			t.Errorf("%s: %v", address, err)
 		}
 	}
 }
