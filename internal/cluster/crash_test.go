@@ -1,46 +1,34 @@
 package cluster
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"lambent"
+	"lambent/internal/cluster/crashtest"
 )
 
-// crashDir names, to the child, the folder it shall write to until it is
-// killed.
-const crashDir = "LAMBENT_TEST_CRASH_DIR"
-
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(crashDir); dir != "" {
-		fmt.Fprintln(os.Stderr, writeUntilKilled(dir))
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
+	os.Exit(crashtest.Main(m, map[string]crashtest.Work{"cluster": writeUntilKilled}))
 }
 
-// op is one write: the child prints it before it begins and again when it was
-// acknowledged.
+// op is one write.
 type op struct {
-	Acked bool
 	Key   string
 	Value string // empty: a deletion
 	Blob  bool
 }
 
 // writeUntilKilled writes to few keys, so that most writes replace something.
-func writeUntilKilled(dir string) error {
+func writeUntilKilled(dir string, out *crashtest.Output) error {
 	ctx := context.Background()
 	n := New(Options{Dir: dir})
 	if err := n.Open(ctx); err != nil {
@@ -54,20 +42,12 @@ func writeUntilKilled(dir string) error {
 	if err != nil {
 		return err
 	}
-	out := json.NewEncoder(os.Stdout)
 	for i := 0; ; i++ {
 		o := op{Key: fmt.Sprintf("k%d", rand.IntN(5)), Value: fmt.Sprintf("%d-%d", os.Getpid(), i), Blob: rand.IntN(4) == 0}
 		if rand.IntN(4) == 0 {
 			o.Value = ""
 		}
-		if err := out.Encode(o); err != nil {
-			return err
-		}
-		if err := o.do(ctx, bucket, blobs); err != nil {
-			return err
-		}
-		o.Acked = true
-		if err := out.Encode(o); err != nil {
+		if err := crashtest.Change(out, o, func() error { return o.do(ctx, bucket, blobs) }); err != nil {
 			return err
 		}
 	}
@@ -94,7 +74,7 @@ func TestAcknowledgedWritesSurviveKill(t *testing.T) {
 	dir := t.TempDir()
 	acked := map[string]string{} // value by id; empty for none
 	for round := range 4 {
-		pending := runAndKill(t, dir, 1+rand.IntN(120), acked)
+		pending := crashtest.Changes(t, "cluster", dir, 1+rand.IntN(120), func(o op) { acked[o.id()] = o.Value })
 		n := New(Options{Dir: dir})
 		if err := n.Open(t.Context()); err != nil {
 			t.Fatalf("round %d: %v", round, err)
@@ -116,46 +96,6 @@ func TestAcknowledgedWritesSurviveKill(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-}
-
-// runAndKill has a child write until it has acknowledged so many and kills it
-// then, at whatever it is doing. It records what was acknowledged and returns
-// what was begun and was not.
-func runAndKill(t *testing.T, dir string, writes int, acked map[string]string) (pending *op) {
-	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), crashDir+"="+dir)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(stdout)
-	for lines.Scan() {
-		var o op
-		if err := json.Unmarshal(lines.Bytes(), &o); err != nil {
-			break // cut short by the kill
-		}
-		if !o.Acked {
-			pending = &o
-			continue
-		}
-		acked[o.id()], pending = o.Value, nil
-		if writes--; writes == 0 {
-			if err := cmd.Process.Kill(); err != nil {
-				t.Error(err)
-			}
-		}
-	}
-	_ = cmd.Wait() // says that it was killed
-	if writes > 0 {
-		t.Fatalf("the child ended by itself: %s", stderr.String())
-	}
-	return pending
 }
 
 func (o op) read(t *testing.T, bucket *Bucket, blobs *Blobs) string {

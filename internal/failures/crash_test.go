@@ -1,34 +1,32 @@
 package failures
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"strings"
-	"sync"
 	"testing"
 
 	"lambent/internal/cluster"
+	"lambent/internal/cluster/crashtest"
 )
 
-// crashDir names, to the child, the folder it shall write to until it is killed.
-const crashDir = "LAMBENT_TEST_FAILURES_DIR"
-
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(crashDir); dir != "" {
-		fmt.Fprintln(os.Stderr, failUntilKilled(dir))
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
+	os.Exit(crashtest.Main(m, map[string]crashtest.Work{"failures": failUntilKilled}))
 }
 
-// failUntilKilled puts failures, settles some, redrives others, and says on its
-// standard output what of that was acknowledged.
-func failUntilKilled(dir string) error {
+// step is something the child did: it says so when it was acknowledged, and of
+// what is going when it begins.
+type step struct {
+	What string // put, going, gone, redriven
+	ID   string
+	Size int // of the payload that was put
+}
+
+// failUntilKilled puts failures, settles some, redrives others, and says what of
+// that was acknowledged.
+func failUntilKilled(dir string, out *crashtest.Output) error {
 	ctx := context.Background()
 	n := cluster.New(cluster.Options{Dir: dir})
 	if err := n.Open(ctx); err != nil {
@@ -37,12 +35,6 @@ func failUntilKilled(dir string) error {
 	s, err := Open(ctx, n, Options{Queue: &fakeQueue{came: make(chan struct{}, 1)}})
 	if err != nil {
 		return err
-	}
-	var out sync.Mutex
-	say := func(format string, args ...any) {
-		out.Lock()
-		defer out.Unlock()
-		fmt.Printf(format+"\n", args...)
 	}
 	failing := make(chan error)
 	for w := range 8 {
@@ -53,19 +45,19 @@ func failUntilKilled(dir string) error {
 				if err := s.Put(ctx, r); err != nil {
 					failing <- err
 				}
-				say("put %s %d", r.RequestID, len(r.Payload))
+				out.Say(step{"put", string(r.RequestID), len(r.Payload)})
 				switch i % 4 {
 				case 0:
-					say("going %s", r.RequestID)
+					out.Say(step{What: "going", ID: string(r.RequestID)})
 					if err := s.Succeeded(ctx, r.Key); err != nil {
 						failing <- err
 					}
-					say("gone %s", r.RequestID)
+					out.Say(step{What: "gone", ID: string(r.RequestID)})
 				case 1:
 					if err := s.Redrive(ctx, r.Key, nil); err != nil {
 						failing <- err
 					}
-					say("redriven %s", r.RequestID)
+					out.Say(step{What: "redriven", ID: string(r.RequestID)})
 				}
 			}
 		}()
@@ -77,40 +69,19 @@ func TestWhatWasPutSurvivesKill(t *testing.T) {
 	dir := t.TempDir()
 	size, gone, going, redriven := map[string]int{}, map[string]bool{}, map[string]bool{}, map[string]bool{}
 	for round := range 5 {
-		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), crashDir+"="+dir)
-		var stderr bytes.Buffer
-		cmd.Stderr = &stderr
-		stdout, err := cmd.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		left := 1 + rand.IntN(400)
-		for lines := bufio.NewScanner(stdout); lines.Scan(); {
-			var what, id string
-			var n int
-			_, _ = fmt.Sscan(lines.Text(), &what, &id, &n) // the last may be cut short: then n is not what it is to be
-			switch {
-			case what == "put" && strings.Count(lines.Text(), " ") == 2 && n > 0:
-				size[id] = n
-			case what == "going":
-				going[id] = true
-			case what == "gone":
-				gone[id] = true
-			case what == "redriven":
-				redriven[id] = true
+		crashtest.Until(t, "failures", dir, 1+rand.IntN(400), func(s step) bool {
+			switch s.What {
+			case "put":
+				size[s.ID] = s.Size
+			case "going":
+				going[s.ID] = true
+			case "gone":
+				gone[s.ID] = true
+			case "redriven":
+				redriven[s.ID] = true
 			}
-			if left--; left == 0 {
-				_ = cmd.Process.Kill() // it may have ended by itself, which is told below
-			}
-		}
-		_ = cmd.Wait() // says that it was killed
-		if left > 0 {
-			t.Fatalf("the child ended by itself: %s", stderr.String())
-		}
+			return true
+		}, (*os.Process).Kill)
 
 		f := openStore(t, dir, Options{})
 		there := map[string]*Record{}

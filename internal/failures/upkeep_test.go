@@ -9,10 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"lambent"
 	"lambent/internal/cluster"
+	"lambent/internal/cluster/crashtest"
 )
 
 // large puts failures of 1 MiB, which succeed at once.
@@ -83,19 +82,8 @@ func TestWhatIsInTheWayIsMovedAsItIs(t *testing.T) {
 }
 
 func TestFullDiskRefusesFailuresAndLosesNone(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("mounting a small disk needs root")
-	}
-	dir := t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=72m"); err != nil {
-		t.Skip("a small disk cannot be mounted here: ", err)
-	}
-	f := openStore(t, dir+"/data", Options{}) // is closed first
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
+	dir := crashtest.SmallDisk(t, 72<<20)
+	f := openStore(t, dir+"/data", Options{})
 	t.Cleanup(func() { f.close(t) })
 	f.put(t, alice, "pay", "a", "b")
 	if err := os.WriteFile(dir+"/ballast", make([]byte, 48<<20), 0o600); err != nil {

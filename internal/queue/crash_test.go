@@ -1,36 +1,23 @@
 package queue
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"lambent"
 	"lambent/internal/cluster"
+	"lambent/internal/cluster/crashtest"
 )
 
-// These name, to the child, the folder it shall work in until it is killed.
-const crashDir = "LAMBENT_TEST_CRASH_DIR"
-
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(crashDir); dir != "" {
-		fmt.Fprintln(os.Stderr, workUntilKilled(dir))
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
+	os.Exit(crashtest.Main(m, map[string]crashtest.Work{"queue": workUntilKilled}))
 }
 
 // step is something the child did: it says so when it was acknowledged.
@@ -43,7 +30,7 @@ type step struct {
 
 // workUntilKilled accepts events of several lines, by several callers, and works
 // them as a dispatcher does. Some are so large that the journal is shortened, too.
-func workUntilKilled(dir string) error {
+func workUntilKilled(dir string, out *crashtest.Output) error {
 	ctx := context.Background()
 	node := cluster.New(cluster.Options{Dir: dir})
 	if err := node.Open(ctx); err != nil {
@@ -52,15 +39,6 @@ func workUntilKilled(dir string) error {
 	q, err := Open(ctx, node, Options{CacheBytes: 100_000})
 	if err != nil {
 		return err
-	}
-	var mu sync.Mutex
-	out := json.NewEncoder(os.Stdout)
-	say := func(s step) {
-		mu.Lock()
-		defer mu.Unlock()
-		if err := out.Encode(s); err != nil {
-			os.Exit(1)
-		}
 	}
 	failed := make(chan error)
 	lines := make(chan Line, 10_000)
@@ -76,7 +54,7 @@ func workUntilKilled(dir string) error {
 				if err := q.Accept(ctx, e); err != nil {
 					failed <- err
 				}
-				say(step{ID: id, Accepted: true})
+				out.Say(step{ID: id, Accepted: true})
 			}
 		}()
 	}
@@ -101,14 +79,14 @@ func workUntilKilled(dir string) error {
 						s.Ended = "kept" // until the server ends
 					default:
 						s.Ended = "settled"
-						say(s) // before: what is said is done
+						out.Say(s) // before: what is said is done
 						t.Settle()
 						continue
 					}
 					if err != nil {
 						failed <- err
 					}
-					say(s)
+					out.Say(s)
 				}
 			}
 		}()
@@ -125,7 +103,8 @@ type account struct {
 
 func newAccount() *account { return &account{waiting: map[string]int{}, settled: map[string]bool{}} }
 
-func (a *account) note(s step) {
+// note notes what the child said, all of which counts.
+func (a *account) note(s step) (counts bool) {
 	switch {
 	case a.settled[s.ID] && s.Ended == "settled":
 		a.doubled++
@@ -138,6 +117,7 @@ func (a *account) note(s step) {
 	case s.Ended == "put back":
 		a.waiting[s.ID] = s.Attempts + 1
 	}
+	return true
 }
 
 // compare looks that every event that was accepted was settled, or is there as it
@@ -168,7 +148,7 @@ func (a *account) report(t *testing.T) {
 func TestAcceptedEventsSurviveKill(t *testing.T) {
 	dir, a := t.TempDir(), newAccount()
 	for round := range 6 {
-		runUntil(t, dir, 50+rand.IntN(400), a.note, (*os.Process).Kill)
+		crashtest.Until(t, "queue", dir, 50+rand.IntN(400), a.note, (*os.Process).Kill)
 		a.compare(t, round, dir)
 	}
 	a.report(t)
@@ -177,73 +157,14 @@ func TestAcceptedEventsSurviveKill(t *testing.T) {
 // The file system under a child ends at once, without a write of what it has in
 // memory, and is then read from the disk again: what was not synced is lost.
 func TestAcceptedEventsSurviveAPowerLoss(t *testing.T) {
-	mount := ext4(t)
+	mount := crashtest.Ext4(t)
 	a := newAccount()
 	for round := range 4 {
 		dir := mount()
-		runUntil(t, dir, 50+rand.IntN(400), a.note, func(p *os.Process) error {
-			return errors.Join(stop(p), losePower(dir), p.Kill())
-		})
+		crashtest.Until(t, "queue", dir, 50+rand.IntN(400), a.note, func(p *os.Process) error { return crashtest.CutPower(p, dir) })
 		a.compare(t, round, mount())
 	}
 	a.report(t)
-}
-
-// ext4 makes a file system in a file. The function it returns mounts it, anew
-// where it was mounted before, and gives the folder.
-func ext4(t *testing.T) (mount func() string) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("only root can mount a file system")
-	}
-	dir := t.TempDir()
-	image, at := filepath.Join(dir, "image"), filepath.Join(dir, "at")
-	run := func(name string, args ...string) error {
-		out, err := exec.Command(name, args...).CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("%s %q: %w: %s", name, args, err, out)
-		}
-		return nil
-	}
-	must(0, errors.Join(os.Mkdir(at, 0o700), os.WriteFile(image, nil, 0o600), os.Truncate(image, 400<<20)))(t)
-	for _, c := range [][]string{{"mkfs.ext4", "-q", image}, {"mount", "-o", "loop", image, at}} {
-		if err := run(c[0], c[1:]...); err != nil {
-			t.Skipf("there is no file system to take away: %v", err)
-		}
-	}
-	t.Cleanup(func() { must(0, run("umount", at))(t) })
-	return func() string {
-		must(0, run("umount", at))(t)
-		must(0, run("mount", "-o", "loop", image, at))(t)
-		return at
-	}
-}
-
-// stop has a child do nothing more, and waits until it does: nobody acknowledges
-// anything after the power has gone, but a process would that goes on. (A sync that
-// was under way may tell it of success when the journal it waited for is given up.)
-func stop(p *os.Process) error {
-	if err := p.Signal(unix.SIGSTOP); err != nil {
-		return err
-	}
-	var status unix.WaitStatus
-	_, err := unix.Wait4(p.Pid, &status, unix.WUNTRACED, nil)
-	if err == nil && !status.Stopped() {
-		err = fmt.Errorf("the child is not stopped: %v", status)
-	}
-	return err
-}
-
-// losePower ends a mounted ext4 without writing what it has not written
-// (EXT4_IOC_SHUTDOWN with EXT4_GOING_FLAGS_NOLOGFLUSH, of the kernel's
-// fs/ext4/ext4.h).
-func losePower(dir string) error {
-	const shutdown, noLogFlush = 0x8004587d, 2
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(unix.IoctlSetPointerInt(int(f.Fd()), shutdown, noLogFlush), f.Close())
 }
 
 // look opens a queue that was left behind and gives all it has.
@@ -279,39 +200,6 @@ func look(t *testing.T, dir string) map[string]*Event {
 		t.Errorf("it says: %s", f.log)
 	}
 	return held
-}
-
-// runUntil has a child work until it has done so many things, and ends it then.
-func runUntil(t *testing.T, dir string, steps int, done func(step), end func(*os.Process) error) {
-	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), crashDir+"="+dir)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(stdout)
-	for lines.Scan() {
-		var s step
-		if err := json.Unmarshal(lines.Bytes(), &s); err != nil {
-			break // cut short by the kill
-		}
-		done(s)
-		if steps--; steps == 0 {
-			if err := end(cmd.Process); err != nil {
-				t.Error(err)
-			}
-		}
-	}
-	_ = cmd.Wait() // says that it was killed
-	if steps > 0 {
-		t.Fatalf("the child ended by itself: %s", stderr.String())
-	}
 }
 
 func TestQueueWhoseJournalIsDamagedServesTheRestAndSaysSo(t *testing.T) {

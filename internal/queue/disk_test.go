@@ -10,21 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"lambent"
+	"lambent/internal/cluster/crashtest"
 )
-
-// smallDisk mounts a file system of its own in memory.
-func smallDisk(t *testing.T, bytes int) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("only root can mount a file system")
-	}
-	dir := t.TempDir()
-	if err := unix.Mount("lambent-test", dir, "tmpfs", 0, fmt.Sprintf("size=%d", bytes)); err != nil {
-		t.Skipf("there is no small disk: %v", err)
-	}
-	t.Cleanup(func() { must(0, unix.Unmount(dir, 0))(t) })
-	return dir
-}
 
 func wantFull(t *testing.T, err error) {
 	t.Helper()
@@ -48,7 +35,7 @@ func (f *fixture) fill(t *testing.T) (n int) {
 }
 
 func TestFullDiskRefusesEventsAndLosesNoneOfThoseItHas(t *testing.T) {
-	f := openQueue(t, smallDisk(t, 96<<20), Options{})
+	f := openQueue(t, crashtest.SmallDisk(t, 96<<20), Options{})
 	n := f.fill(t)
 	if n < 40 {
 		t.Errorf("%d MiB fit", n)
@@ -84,7 +71,7 @@ func TestFullDiskRefusesEventsAndLosesNoneOfThoseItHas(t *testing.T) {
 }
 
 func TestQueueGoesOnWhereSomebodyElseFilledTheDisk(t *testing.T) {
-	dir := smallDisk(t, 96<<20)
+	dir := crashtest.SmallDisk(t, 96<<20)
 	f := openQueue(t, filepath.Join(dir, "data"), Options{})
 	f.accept(t, hello, "a", "b")
 	filler := filepath.Join(dir, "filler")

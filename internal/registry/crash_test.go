@@ -1,51 +1,31 @@
 package registry
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"testing"
 
 	"lambent"
 	"lambent/internal/cluster"
-)
-
-// These name, to the child, the folder it shall write functions, or objects, to
-// until it is killed.
-const (
-	crashDir     = "LAMBENT_TEST_CRASH_DIR"
-	crashObjects = "LAMBENT_TEST_CRASH_OBJECTS_DIR"
+	"lambent/internal/cluster/crashtest"
 )
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(crashDir); dir != "" {
-		fmt.Fprintln(os.Stderr, changeUntilKilled(dir))
-		os.Exit(1)
-	}
-	if dir := os.Getenv(crashObjects); dir != "" {
-		fmt.Fprintln(os.Stderr, writeObjectsUntilKilled(dir))
-		os.Exit(1)
-	}
-	os.Exit(m.Run())
+	os.Exit(crashtest.Main(m, map[string]crashtest.Work{"functions": changeUntilKilled, "objects": writeObjectsUntilKilled}))
 }
 
-// outcome is what a function is to be after a change: the child prints it
-// before it begins and again when it was acknowledged.
+// outcome is what a function is to be after a change.
 type outcome struct {
-	Acked bool
-	Name  lambent.FunctionName
-	Code  string // empty: deleted
-	Note  string // its description
+	Name lambent.FunctionName
+	Code string // empty: deleted
+	Note string // its description
 }
 
 // changeUntilKilled creates, updates and deletes few functions, so that they
 // share code and most changes replace something.
-func changeUntilKilled(dir string) error {
+func changeUntilKilled(dir string, out *crashtest.Output) error {
 	ctx := context.Background()
 	node := cluster.New(cluster.Options{Dir: dir})
 	if err := node.Open(ctx); err != nil {
@@ -61,7 +41,6 @@ func changeUntilKilled(dir string) error {
 			settled <- struct{}{}
 		}
 	})
-	out := json.NewEncoder(os.Stdout)
 	for i := 0; ; i++ {
 		o := outcome{Name: lambent.FunctionName(fmt.Sprintf("f%d", rand.IntN(3))), Code: fmt.Sprintf("code%d", rand.IntN(4)), Note: fmt.Sprintf("%d-%d", os.Getpid(), i)}
 		if rand.IntN(3) == 0 {
@@ -72,24 +51,20 @@ func changeUntilKilled(dir string) error {
 		if (!exists && o.Code == "") || (exists && changing(fn)) {
 			continue
 		}
-		if err := out.Encode(o); err != nil {
-			return err
-		}
 		s := spec(o.Name)
 		s.Description = o.Note
-		switch {
-		case o.Code == "":
-			err = r.DeleteFunction(ctx, account, o.Name)
-		case exists:
-			_, err = r.UpdateFunctionCode(ctx, account, o.Name, "", func(fn *lambent.Function) { fn.Description = o.Note }, []byte(o.Code), lambent.Unpublished)
-		default:
-			_, err = r.CreateFunction(ctx, s, []byte(o.Code), lambent.Unpublished)
-		}
-		if err != nil {
+		err = crashtest.Change(out, o, func() error {
+			switch {
+			case o.Code == "":
+				return r.DeleteFunction(ctx, account, o.Name)
+			case exists:
+				_, err := r.UpdateFunctionCode(ctx, account, o.Name, "", func(fn *lambent.Function) { fn.Description = o.Note }, []byte(o.Code), lambent.Unpublished)
+				return err
+			}
+			_, err := r.CreateFunction(ctx, s, []byte(o.Code), lambent.Unpublished)
 			return err
-		}
-		o.Acked = true
-		if err := out.Encode(o); err != nil {
+		})
+		if err != nil {
 			return err
 		}
 		if o.Code != "" && rand.IntN(2) == 0 {
@@ -102,12 +77,12 @@ func TestAcknowledgedFunctionsAndTheirCodeSurviveKill(t *testing.T) {
 	dir := t.TempDir()
 	acked := map[lambent.FunctionName]outcome{}
 	for round := range 3 {
-		pending := runAndKill(t, crashDir, dir, 1+rand.IntN(40), acked)
+		pending := crashtest.Changes(t, "functions", dir, 1+rand.IntN(40), func(o outcome) { acked[o.Name] = o })
 		node := openNode(t, dir)
 		f := open(t, node, make(chan error)) // nothing settles yet
 		named := map[lambent.CodeHash]bool{}
 		for _, name := range []lambent.FunctionName{"f0", "f1", "f2"} {
-			got := outcome{Name: name, Acked: true}
+			got := outcome{Name: name}
 			if fn, err := f.Function(account, name, ""); err == nil {
 				got.Note = fn.Description
 				if got.Code, err = f.code(fn.Code); err != nil {
@@ -119,7 +94,7 @@ func TestAcknowledgedFunctionsAndTheirCodeSurviveKill(t *testing.T) {
 				}
 			}
 			want := acked[name]
-			want.Name, want.Acked = name, true
+			want.Name = name
 			if got != want && (pending == nil || got != *pending) {
 				t.Errorf("round %d: %+v, acknowledged was %+v, begun %+v", round, got, want, pending)
 			}
@@ -144,44 +119,3 @@ func TestAcknowledgedFunctionsAndTheirCodeSurviveKill(t *testing.T) {
 }
 
 func first[A, B any](a A, _ B) A { return a }
-
-// runAndKill has a child change what it is for until it has acknowledged so many and
-// kills it then, at whatever it is doing. It records what was acknowledged and
-// returns what was begun and was not.
-func runAndKill(t *testing.T, child, dir string, changes int, acked map[lambent.FunctionName]outcome) (pending *outcome) {
-	t.Helper()
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), child+"="+dir)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	stdout, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(stdout)
-	for lines.Scan() {
-		var o outcome
-		if err := json.Unmarshal(lines.Bytes(), &o); err != nil {
-			break // cut short by the kill
-		}
-		if !o.Acked {
-			o.Acked = true
-			pending = &o
-			continue
-		}
-		acked[o.Name], pending = o, nil
-		if changes--; changes == 0 {
-			if err := cmd.Process.Kill(); err != nil {
-				t.Error(err)
-			}
-		}
-	}
-	_ = cmd.Wait() // says that it was killed
-	if changes > 0 {
-		t.Fatalf("the child ended by itself: %s", stderr.String())
-	}
-	return pending
-}

@@ -2,7 +2,6 @@ package registry
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -16,6 +15,7 @@ import (
 
 	"lambent"
 	"lambent/internal/cluster"
+	"lambent/internal/cluster/crashtest"
 )
 
 func invokeKey(name lambent.FunctionName, qualifier string) ObjectKey {
@@ -333,9 +333,8 @@ func TestFindingAnObjectAllocatesNothing(t *testing.T) {
 }
 
 // writeObjectsUntilKilled makes and deletes a function and writes what belongs
-// to it, printing each change before it begins and when it was acknowledged. Its
-// outcomes have the object as the code.
-func writeObjectsUntilKilled(dir string) error {
+// to it. Its outcomes have the object as the code.
+func writeObjectsUntilKilled(dir string, out *crashtest.Output) error {
 	ctx := context.Background()
 	node := cluster.New(cluster.Options{Dir: dir})
 	if err := node.Open(ctx); err != nil {
@@ -345,7 +344,6 @@ func writeObjectsUntilKilled(dir string) error {
 	if err != nil {
 		return err
 	}
-	out := json.NewEncoder(os.Stdout)
 	for i := 0; ; i++ {
 		o := outcome{Name: lambent.FunctionName(fmt.Sprintf("f%d", rand.IntN(2))), Note: "there"}
 		_, err := r.Function(account, o.Name, "")
@@ -380,14 +378,7 @@ func writeObjectsUntilKilled(dir string) error {
 				}
 			}
 		}
-		if err := out.Encode(o); err != nil {
-			return err
-		}
-		if err := do(); err != nil {
-			return err
-		}
-		o.Acked = true
-		if err := out.Encode(o); err != nil {
+		if err := crashtest.Change(out, o, do); err != nil {
 			return err
 		}
 	}
@@ -397,11 +388,11 @@ func TestAcknowledgedObjectsSurviveKillAndGoWithTheirFunctions(t *testing.T) {
 	dir := t.TempDir()
 	acked := map[lambent.FunctionName]outcome{}
 	for round := range 4 {
-		pending := runAndKill(t, crashObjects, dir, 1+rand.IntN(60), acked)
+		pending := crashtest.Changes(t, "objects", dir, 1+rand.IntN(60), func(o outcome) { acked[o.Name] = o })
 		node := openNode(t, dir)
 		f := open(t, node, nil)
 		for _, name := range []lambent.FunctionName{"f0", "f1"} {
-			got := outcome{Name: name, Acked: true}
+			got := outcome{Name: name}
 			if _, err := f.Function(account, name, ""); err == nil {
 				got.Note = "there"
 			}
@@ -409,7 +400,7 @@ func TestAcknowledgedObjectsSurviveKillAndGoWithTheirFunctions(t *testing.T) {
 				got.Code = c.OnFailure
 			}
 			want := acked[name]
-			want.Name, want.Acked = name, true
+			want.Name = name
 			if got != want && (pending == nil || got != *pending) {
 				t.Errorf("round %d: %+v, acknowledged was %+v, begun %+v", round, got, want, pending)
 			}
