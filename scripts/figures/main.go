@@ -25,7 +25,8 @@ func main() {
 	flag.IntVar(&b.idle, "idle", 200, "how many idle containers to keep")
 	flag.IntVar(&b.updates, "updates", 20, "how many updates of a function's code to make under load")
 	flag.IntVar(&b.many, "many", 10000, "how many functions to fill a registry with; 0 leaves it out")
-	flag.StringVar(&b.only, "only", "", "measure this alone: warm, updates, cold, many or runners")
+	flag.IntVar(&b.events, "events", 1_000_000, "how many asynchronous calls to have waiting at once; 0 leaves it out")
+	flag.StringVar(&b.only, "only", "", "measure this alone: warm, updates, cold, many, async or runners")
 	echo := flag.Bool("echo", false, "be the bare echo server (used by figures itself)")
 	flag.BoolVar(&b.verbose, "v", false, "show the server's log")
 	flag.Parse()
@@ -49,14 +50,14 @@ func main() {
 type bench struct {
 	binary                 string
 	calls, functions, idle int
-	updates, many          int
+	updates, many, events  int
 	only                   string
 	verbose                bool
 	dir                    string // for everything; removed at the end
 }
 
 func (b *bench) run(ctx context.Context) (err error) {
-	if b.calls < 1 || b.functions < 5 || b.idle < 1 || b.many < 0 {
+	if b.calls < 1 || b.functions < 5 || b.idle < 1 || b.many < 0 || b.events < 0 {
 		return errors.New("the least is 1 call, 5 functions and 1 idle container")
 	}
 	if b.dir, err = os.MkdirTemp("", "lambent-figures-"); err != nil {
@@ -89,6 +90,11 @@ func (b *bench) run(ctx context.Context) (err error) {
 			})
 		}},
 		{"many", func() ([]figure, error) { return b.measureMany(ctx) }},
+		{"async", func() ([]figure, error) {
+			return b.with(ctx, settings{flags: []string{"--pool-nodejs", "4"}, spares: 1}, func(s *server) ([]figure, error) {
+				return b.measureAsync(ctx, s)
+			})
+		}},
 		{"runners", func() ([]figure, error) { return measureRunners(ctx, b.dir), nil }},
 	} {
 		if b.only != "" && b.only != part.name {
