@@ -364,6 +364,7 @@ func (j *job) isSlow() {
 	}
 	j.slow = true
 	j.line.slow++
+	j.line.window.slowed()
 	d.goOn(j.line)
 }
 

@@ -11,7 +11,7 @@ import "time"
 // It looks at executions in rounds, and may double in one until executions were
 // found to crowd each other once; from then on it opens by a quarter. How long they
 // take where they do not crowd each other is known from when they took least. Where
-// one alone takes longer, that is what they take now, and all begins anew.
+// one alone takes longer, that is what they take now.
 //
 // Now and then a quarter is tried for a round, which tells of executions that have
 // come to need the CPUs more than they did: they take less then.
@@ -24,7 +24,7 @@ type window struct {
 	allow   int     // 1 at least
 	mean    float64 // of how long executions take, in seconds; 0: none has ended yet
 	best    float64 // mean of the short ones of the round in which it was least
-	careful bool    // they crowded each other, with best as it is
+	careful bool    // they crowded each other once
 	crowded bool    // they do now
 	round   round
 	rounds  int  // since fewer were tried
@@ -35,7 +35,8 @@ type window struct {
 // round is some executions that are looked at together.
 type round struct {
 	allow int     // of the window when it began; 0: it has not
-	count int     // of short executions
+	slow  int     // executions that came to take long
+	count int     // of short ones
 	sum   float64 // of what those took, in seconds
 }
 
@@ -117,12 +118,26 @@ func (w *window) ended(took time.Duration) {
 	w.rounds++
 	switch {
 	case w.crowded && w.allow <= 1: // so it is not by each other that they are slower
-		w.best, w.crowded, w.careful = mean, false, false
+		w.best, w.crowded = mean, false
 	case w.crowded:
 		w.allow, w.careful = max(1, w.allow*3/4), true
 	case w.rounds >= tryFewer && w.allow >= triedFrom:
 		w.round.begin(w.allow) // as many end first as there are
 		w.allow, w.resume, w.settles, w.rounds = w.allow/4, w.allow, true, 0
+	}
+}
+
+// slowed tells that an execution has come to take long. Where all that may run do,
+// there is nothing to learn from: the window opens on.
+func (w *window) slowed() {
+	r := &w.round
+	r.begin(w.allow)
+	if r.slow++; r.slow < r.allow {
+		return
+	}
+	*r = round{}
+	if w.resume > 0 {
+		w.allow, w.resume, w.settles = w.resume, 0, false
 	}
 }
 
