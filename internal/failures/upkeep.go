@@ -10,98 +10,51 @@ import (
 )
 
 const (
-	// dropBytes is how much is dropped at once: a block of the engine's files.
-	dropBytes = 8 << 20
-	// spareBytes is how much that is not needed a journal may have beside as much
-	// as is.
-	spareBytes = 64 << 20
-	// moveBytes is how much of the journal's beginning is cleared at a time, and
-	// moveBatch how much of it is written at once.
-	moveBytes = 16 << 20
-	moveBatch = 256 << 10
-	// upkeepAgain is when it is tried again after the disk did not let it.
-	upkeepAgain = 5 * time.Second
 	// expireBatch is how many failures are expired by one write.
 	expireBatch = 1000
 	// expireLook is how often the machine's clock is looked at, which may jump.
 	expireLook = time.Minute
 )
 
-// wasteful tells whether what is in the way must be written anew.
-func (x *index) wasteful() bool { return x.packs.bytes-x.packs.live >= x.packs.live+spareBytes }
+// use tells what of the journal is needed.
+func (x *index) use() cluster.Use {
+	needed, dead := x.packs.dead()
+	return cluster.Use{Needed: needed, Dead: dead, Bytes: x.packs.bytes, Live: x.packs.live}
+}
 
 // checkTidy has the journal shortened where that can be done.
 //
 // +checklocks:s.mu
 func (s *Store) checkTidy() {
-	if _, dead := s.index.packs.dead(); dead >= dropBytes || s.index.wasteful() {
+	if s.index.use().Untidy() {
 		wake(s.tidy)
-	}
-}
-
-// upkeep does something whenever it is told to, and again after it failed or
-// asked for it.
-func (s *Store) upkeep(told chan struct{}, what string, do func(context.Context) (again time.Duration, err error)) {
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	failing := false
-	for {
-		select {
-		case <-s.running.Done():
-			return
-		case <-told:
-		case <-timer.C:
-		}
-		again, err := do(s.running)
-		if s.running.Err() != nil {
-			return
-		}
-		if err != nil && !failing {
-			s.opts.Log.Warn(what+"; it is tried on", "err", err)
-		}
-		if failing = err != nil; failing {
-			again = upkeepAgain
-		}
-		timer.Stop()
-		if again > 0 {
-			timer.Reset(again)
-		}
 	}
 }
 
 // shorten drops the beginning of the journal whenever there is enough to drop.
 func (s *Store) shorten() {
-	s.upkeep(s.tidy, "the journal of failures cannot be shortened", func(ctx context.Context) (time.Duration, error) { return 0, s.tidyUp(ctx) })
+	cluster.Upkeep(s.running, s.tidy, s.opts.Log, "the journal of failures cannot be shortened", func(ctx context.Context) (time.Duration, error) {
+		return 0, s.journal.Shorten(ctx, contents{s})
+	})
 }
 
-func (s *Store) tidyUp(ctx context.Context) error {
-	for {
-		s.mu.Lock()
-		before, dead := s.index.packs.dead()
-		wasteful := s.index.wasteful()
-		s.mu.Unlock()
-		switch {
-		case dead >= dropBytes:
-			first, err := s.journal.Drop(ctx, before)
-			if err != nil {
-				return err
-			}
-			s.mu.Lock()
-			some := first > s.index.packs.first
-			s.index.packs.drop(first)
-			s.mu.Unlock()
-			if !some {
-				return nil // what is dead is not whole blocks of a file yet
-			}
-		case wasteful:
-			moved, err := s.clear(ctx)
-			if err != nil || !moved {
-				return err
-			}
-		default:
-			return nil
-		}
-	}
+// contents is the store as its journal's Shorten sees it.
+type contents struct{ *Store }
+
+// Use tells what of the journal is needed.
+func (s contents) Use() cluster.Use {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.index.use()
+}
+
+// Dropped forgets packs.
+func (s contents) Dropped(first uint64) (some bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	some = first > s.index.packs.first
+	s.index.packs.drop(first)
+	return some
 }
 
 // place is where a failure stands.
@@ -110,13 +63,13 @@ type place struct {
 	key hash
 }
 
-// clear moves the failures of the journal's first packs to its end.
-func (s *Store) clear(ctx context.Context) (moved bool, err error) {
+// Clear moves the failures of the journal's first packs to its end.
+func (s contents) Clear(ctx context.Context) (moved bool, err error) {
 	var places []place
 	s.mu.Lock()
 	p := &s.index.packs
 	end, bytes := p.first, int64(0)
-	for ; end+1 < p.next() && bytes < moveBytes; end++ {
+	for ; end+1 < p.next() && bytes < cluster.MoveBytes; end++ {
 		bytes += int64(p.table[end-p.first].bytes)
 	}
 	for i := range s.index.entries {
@@ -143,7 +96,7 @@ func (s *Store) move(ctx context.Context, places []place) (n int, err error) {
 	var keys []hash
 	defer func() { s.letGo(held...) }()
 	var pack cluster.Pack
-	for size := 0; n < len(places) && size < moveBatch; n++ {
+	for size := 0; n < len(places) && size < cluster.MoveBatch; n++ {
 		p := places[n]
 		if err := s.hold(ctx, p.key); err != nil {
 			return n, err
@@ -204,7 +157,7 @@ func (s *Store) lose(p place, err error) {
 
 // expire removes what has been there for too long.
 func (s *Store) expire() {
-	s.upkeep(s.age, "failures that are too old cannot be removed", func(ctx context.Context) (time.Duration, error) {
+	cluster.Upkeep(s.running, s.age, s.opts.Log, "failures that are too old cannot be removed", func(ctx context.Context) (time.Duration, error) {
 		for {
 			old, next := s.overdue()
 			if len(old) == 0 {

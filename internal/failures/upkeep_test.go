@@ -41,7 +41,7 @@ func (f *fixture) stored(t *testing.T) int64 {
 func TestWhatIsGoneIsDroppedFromTheDisk(t *testing.T) {
 	f := openStore(t, t.TempDir(), Options{})
 	f.large(t, 30)
-	eventually(t, "the journal is short", func() bool { return f.stored(t) < 2*dropBytes })
+	eventually(t, "the journal is short", func() bool { return f.stored(t) < 2*cluster.DropBytes })
 	f.put(t, alice, "pay", "a")
 	f = f.again(t)
 	f.wantListed(t, Filter{}, "a")
@@ -65,7 +65,7 @@ func TestWhatIsInTheWayIsMovedAsItIs(t *testing.T) {
 	}()
 	f.large(t, 120)
 	<-done
-	eventually(t, "the journal is short", func() bool { return f.stored(t) < spareBytes+2*dropBytes })
+	eventually(t, "the journal is short", func() bool { return f.stored(t) < cluster.SpareBytes+2*cluster.DropBytes })
 	for range 2 {
 		f.wantListed(t, Filter{}, "c", "d", "b", "a")
 		if got := f.get(t, alice, "b"); got.Redriving.IsZero() || string(got.Payload) != `{"id":"b"}` {

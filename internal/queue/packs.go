@@ -78,9 +78,6 @@ func (p *packs) dead() (before uint64, bytes int64) {
 	return p.first + uint64(p.lead), p.ahead
 }
 
-// waste is the bytes, roughly, of what is not needed.
-func (p *packs) waste() int64 { return p.bytes - p.live }
-
 // drop forgets the packs before one, of those that dead told of.
 func (p *packs) drop(before uint64) {
 	for p.first < before && p.lead > 0 {

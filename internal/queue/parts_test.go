@@ -89,8 +89,8 @@ func TestPacksAreDroppedUpToTheFirstThatIsNeeded(t *testing.T) {
 	p.add(11, 10, 1)
 	expect := func(before uint64, bytes, waste int64) {
 		t.Helper()
-		if b, dead := p.dead(); b != before || dead != bytes || p.waste() != waste {
-			t.Errorf("%d bytes before %d are dead, %d wasted; want %d before %d, %d", dead, b, p.waste(), bytes, before, waste)
+		if b, dead := p.dead(); b != before || dead != bytes || p.bytes-p.live != waste {
+			t.Errorf("%d bytes before %d are dead, %d wasted; want %d before %d, %d", dead, b, p.bytes-p.live, bytes, before, waste)
 		}
 	}
 	expect(7, 0, 340)

@@ -231,7 +231,7 @@ func (q *Queue) written(at cluster.Position) { q.packs.add(at.Pack, at.Bytes, at
 // +checklocks:q.mu
 func (q *Queue) release(r ref) {
 	q.packs.release(r)
-	if q.untidy() {
+	if q.use().Untidy() {
 		wake(q.tidy)
 	}
 }

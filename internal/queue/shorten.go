@@ -9,93 +9,42 @@ import (
 	"lambent/internal/cluster"
 )
 
-const (
-	// dropBytes is how much is dropped at once: a block of the engine's files.
-	dropBytes = 8 << 20
-	// spareBytes is how much that is not needed a journal may have beside as much
-	// as is.
-	spareBytes = 64 << 20
-	// moveBytes is how much of the journal's beginning is cleared at a time, and
-	// moveBatch how much of it is written at once, while callers' events wait.
-	moveBytes = 16 << 20
-	moveBatch = 256 << 10
-	// shortenAgain is when it is tried again after the disk did not let it.
-	shortenAgain = 5 * time.Second
-)
-
-// untidy tells whether the journal can, or should, be shorter.
+// use tells what of the journal is needed.
 //
 // +checklocks:q.mu
-func (q *Queue) untidy() bool {
-	_, dead := q.packs.dead()
-	return dead >= dropBytes || q.wasteful()
+func (q *Queue) use() cluster.Use {
+	needed, dead := q.packs.dead()
+	return cluster.Use{Needed: needed, Dead: dead, Bytes: q.packs.bytes, Live: q.packs.live}
 }
-
-// wasteful tells whether old events must be written anew so that what is dead
-// behind them can be dropped.
-//
-// +checklocks:q.mu
-func (q *Queue) wasteful() bool { return q.packs.waste() >= q.packs.live+spareBytes }
 
 // shorten drops the beginning of the journal whenever there is enough to drop.
 func (q *Queue) shorten() {
-	again := time.NewTimer(0)
-	again.Stop()
-	defer again.Stop()
-	failing := false
-	for {
-		select {
-		case <-q.running.Done():
-			return
-		case <-q.tidy:
-		case <-again.C:
-		}
-		err := q.tidyUp(q.running)
-		if q.running.Err() != nil {
-			return
-		}
-		if err != nil && !failing {
-			q.opts.Log.Warn("the journal of events cannot be shortened; it is tried on", "err", err)
-		}
-		if failing = err != nil; failing {
-			again.Reset(shortenAgain)
-		}
-	}
+	cluster.Upkeep(q.running, q.tidy, q.opts.Log, "the journal of events cannot be shortened", func(ctx context.Context) (time.Duration, error) {
+		return 0, q.journal.Shorten(ctx, contents{q})
+	})
 }
 
-// tidyUp drops what can be dropped, and moves what is in the way.
-func (q *Queue) tidyUp(ctx context.Context) error {
-	for {
-		q.mu.Lock()
-		before, dead := q.packs.dead()
-		wasteful := q.wasteful()
-		q.mu.Unlock()
-		switch {
-		case dead >= dropBytes:
-			first, err := q.journal.Drop(ctx, before)
-			if err != nil {
-				return err
-			}
-			q.mu.Lock()
-			some := first > q.packs.first
-			q.packs.drop(first)
-			q.mu.Unlock()
-			if !some {
-				return nil // what is dead is not whole blocks of a file yet
-			}
-		case wasteful:
-			moved, err := q.clear(ctx)
-			if err != nil || !moved {
-				return err // what is in the way is being put back, and will be out of it
-			}
-		default:
-			return nil
-		}
-	}
+// contents is the queue as its journal's Shorten sees it.
+type contents struct{ *Queue }
+
+// Use tells what of the journal is needed.
+func (q contents) Use() cluster.Use {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.use()
 }
 
-// clear moves the events of the journal's first packs to its end.
-func (q *Queue) clear(ctx context.Context) (moved bool, err error) {
+// Dropped forgets packs.
+func (q contents) Dropped(first uint64) (some bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	some = first > q.packs.first
+	q.packs.drop(first)
+	return some
+}
+
+// Clear moves the events of the journal's first packs to its end.
+func (q contents) Clear(ctx context.Context) (moved bool, err error) {
 	refs := q.early()
 	for len(refs) > 0 {
 		n, err := q.move(ctx, refs)
@@ -107,14 +56,14 @@ func (q *Queue) clear(ctx context.Context) (moved bool, err error) {
 	return moved, nil
 }
 
-// early lists what waits, or is worked on, in the first moveBytes of the journal,
+// early lists what waits, or is worked on, in the first MoveBytes of the journal,
 // in its order.
 func (q *Queue) early() []ref {
 	var refs []ref
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	end, bytes := q.packs.first, int64(0)
-	for ; end+1 < q.packs.next() && bytes < moveBytes; end++ {
+	for ; end+1 < q.packs.next() && bytes < cluster.MoveBytes; end++ {
 		bytes += int64(q.packs.of(end).bytes)
 	}
 	for _, r := range q.places(q.packs.first, end) {
@@ -156,7 +105,7 @@ func (q *Queue) move(ctx context.Context, refs []ref) (n int, err error) {
 	var entries [][]byte
 	var from []ref
 	var accepted []int64
-	for size := 0; n < len(refs) && size < moveBatch; n++ {
+	for size := 0; n < len(refs) && size < cluster.MoveBatch; n++ {
 		r := refs[n]
 		pack, err := q.reader.pack(ctx, r.pack())
 		if err != nil && lambent.KindOf(err) != lambent.KindNotFound {

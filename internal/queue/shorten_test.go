@@ -46,7 +46,7 @@ func (f *fixture) stored(t *testing.T) int64 {
 func TestWhatIsSettledIsDroppedFromTheDisk(t *testing.T) {
 	f := openQueue(t, t.TempDir(), Options{})
 	f.large(t, hello, 40)
-	eventually(t, "the journal is short", func() bool { return f.stored(t) < 2*dropBytes })
+	eventually(t, "the journal is short", func() bool { return f.stored(t) < 2*cluster.DropBytes })
 	f.accept(t, hello, "a")
 	f = f.again(t)
 	f.wantDrained(t, hello, "a")
@@ -59,7 +59,7 @@ func TestEventsThatWaitForLongAreMovedOutOfTheWay(t *testing.T) {
 	taken, retried, later := f.take(t, blocked), f.take(t, blocked), f.take(t, blocked)
 	must(0, later.Retry(t.Context(), time.Hour))(t)
 	f.large(t, busy, 150)
-	eventually(t, "the journal is short", func() bool { return f.stored(t) < spareBytes+3*dropBytes })
+	eventually(t, "the journal is short", func() bool { return f.stored(t) < cluster.SpareBytes+3*cluster.DropBytes })
 	f.accept(t, blocked, "d")
 	f.mu.Lock()
 	if first := f.packs.first; taken.ref.pack() < first || f.delays[0].ref.pack() < first || f.lines[blocked].due.at(0).pack() < first {
