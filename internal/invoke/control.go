@@ -206,7 +206,7 @@ func (c *Controls) concerned(inv *lambent.Invocation, out *outcome, ran bool) (a
 	}
 	if out.failed() {
 		for _, r := range rules {
-			if r.On == triggerOf(out.Reason) {
+			if r.On == triggerOf(out) {
 				all = append(all, question{rule: r})
 			}
 		}
@@ -228,14 +228,18 @@ func (c *Controls) ask(ctx context.Context, inv *lambent.Invocation, out *outcom
 
 // triggerOf is the rule for a single failure of a reason; none for what is not the
 // function's.
-func triggerOf(reason string) control.Trigger {
-	switch reason {
+func triggerOf(out *outcome) control.Trigger {
+	switch out.Reason {
 	case reasonFunctionError, reasonTimeout, reasonOutOfMemory:
 		return control.OnError
 	case reasonUnexpected:
 		return control.OnUnexpectedResult
 	case reasonThrottled:
 		return control.OnThrottle
+	case reasonNoCapacity: // where it was throttled for it, as for want of concurrency
+		if out.Status == statusThrottled {
+			return control.OnThrottle
+		}
 	}
 	return ""
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/internal/pool"
 )
 
 // Times are how long the rules of asynchronous calls wait (developer guide,
@@ -85,6 +86,9 @@ const (
 	reasonDropped         = "dropped" // by a control function: it is kept nowhere
 )
 
+// statusThrottled is AWS's status of a call that was throttled.
+const statusThrottled = 429
+
 // outcome is how an event was processed, or why it was not, for good. It is
 // stored with an event whose records are still to be delivered, so its names stay.
 type outcome struct {
@@ -142,9 +146,6 @@ func tooOld(attempts int, last *outcome) outcome {
 	if last != nil {
 		out = *last
 	}
-	if out.Reason == reasonPlatform {
-		out.Reason = reasonNoCapacity
-	}
 	out.Condition, out.Attempts = conditionTooOld, attempts
 	return out
 }
@@ -188,15 +189,31 @@ func afterError(err error, t Times, attempts, faults int) step {
 	fail := func(reason, name string, status int) step {
 		return step{out: outcome{Condition: conditionExhausted, Reason: reason, Status: status, ErrorType: name, Message: told(err), Attempts: attempts}}
 	}
-	switch lambent.KindOf(err) {
+	hold := func(reason, name string, status int) step {
+		s := fail(reason, name, status)
+		s.kind = stepHold
+		return s
+	}
+	kind, noRoom := lambent.KindOf(err), errors.Is(err, pool.ErrNoRoom)
+	switch kind {
 	case lambent.KindNotFound:
 		return fail(reasonFunctionMissing, "ResourceNotFoundException", 404)
 	case lambent.KindDenied:
 		return fail(reasonPermission, "AccessDeniedException", 403)
 	case lambent.KindInvalid, lambent.KindValidation, lambent.KindMalformed, lambent.KindTooLarge, lambent.KindRequestTooLarge, lambent.KindMediaType, lambent.KindUnsupported, lambent.KindPrecondition:
+		if noRoom { // and never will be, as the function is
+			return fail(reasonNoCapacity, "InvalidParameterValueException", 400)
+		}
 		return fail(reasonBadEvent, "InvalidParameterValueException", 400)
-	case lambent.KindThrottled, lambent.KindUnavailable, lambent.KindExists:
-		return step{kind: stepHold, out: outcome{Reason: reasonThrottled, Status: 429, ErrorType: "TooManyRequestsException", Message: told(err)}}
+	case lambent.KindThrottled:
+		if noRoom {
+			return hold(reasonNoCapacity, "TooManyRequestsException", statusThrottled)
+		}
+		return hold(reasonThrottled, "TooManyRequestsException", statusThrottled)
+	case lambent.KindExists: // the function is being made, or could not be
+		return hold(reasonNoCapacity, "ResourceConflictException", 409)
+	case lambent.KindUnavailable:
+		return hold(reasonNoCapacity, "ServiceUnavailableException", 503)
 	case lambent.KindInternal:
 	}
 	return step{kind: stepRetry, after: t.backoff(faults + 1), out: outcome{Reason: reasonPlatform, Status: 500, ErrorType: "ServiceException", Message: "The platform failed to run the function."}}

@@ -43,6 +43,12 @@ type why struct {
 	times         Times
 }
 
+// NoRoom tells of a plan to Refuse that it is for want of room on the machine, not
+// of concurrency that the function or its account may have.
+func (p Plan) NoRoom() bool {
+	return p.Action == Refuse && p.why.because != functionQuota && p.why.because != accountQuota
+}
+
 // Kind is the start kind of an execution that the plan leads to. A caller who is
 // queued gets that of what ends the wait; a refused one has none.
 func (p Plan) Kind() lambent.StartKind {

@@ -232,10 +232,11 @@ func New(opts Options) *Pool {
 // to finish starting. While there is none that is ready, those of the first of
 // standIns that has some take its place, if it CanStandIn; see Stand. A start that
 // failed by the function's fault is a *StartError, told to one caller; no capacity,
-// or no concurrency left, is of kind KindThrottled. The wait ends early with ctx.
+// or no concurrency left, is of kind KindThrottled, and one that this machine can
+// never serve of KindInvalid; see ErrNoRoom. The wait ends early with ctx.
 func (p *Pool) Acquire(ctx context.Context, fn *lambent.Function, standIns ...*lambent.Function) (*Lease, error) {
 	if fn.MemoryMB > p.opts.InstanceMB { // P01-E3
-		return nil, &lambent.Error{Op: "run", Resource: string(fn.Name), Kind: lambent.KindInvalid, Message: TooLarge(fn.MemoryMB, p.opts.InstanceMB)}
+		return nil, &lambent.Error{Op: "run", Resource: string(fn.Name), Kind: lambent.KindInvalid, Message: TooLarge(fn.MemoryMB, p.opts.InstanceMB), Err: ErrNoRoom}
 	}
 	now := time.Now()
 	q := p.quotasOf(fn)
@@ -276,7 +277,10 @@ func (p *Pool) Acquire(ctx context.Context, fn *lambent.Function, standIns ...*l
 	case placement.Refuse:
 		p.forgetLine(l)
 		p.mu.Unlock()
-		return nil, throttled(fn, plan.Throttle, plan.Reason())
+		if plan.NoRoom() {
+			return nil, throttled(fn, plan.Throttle, noRoom(plan.Reason()))
+		}
+		return nil, throttled(fn, plan.Throttle, errors.New(plan.Reason()))
 	}
 	ch := p.letIn(fn, q, plan)
 	wt := &waiter{grant: make(chan grant, 1), since: now}
@@ -321,7 +325,7 @@ func (p *Pool) Acquire(ctx context.Context, fn *lambent.Function, standIns ...*l
 			return nil, &lambent.Error{Op: "run", Resource: string(fn.Name), Kind: lambent.KindThrottled,
 				Reason: string(placement.ThrottleCapacity), Message: "Rate Exceeded.", Err: ErrLeft}
 		}
-		return nil, throttled(fn, placement.ThrottleCapacity, "no container became free in time")
+		return nil, throttled(fn, placement.ThrottleCapacity, noRoom("no container became free in time"))
 	}
 }
 
@@ -406,10 +410,22 @@ func shuttingDown(fn *lambent.Function) error {
 	return &lambent.Error{Op: "run", Resource: string(fn.Name), Kind: lambent.KindUnavailable, Message: "the server is shutting down"}
 }
 
-func throttled(fn *lambent.Function, reason placement.Throttle, why string) error {
+func throttled(fn *lambent.Function, reason placement.Throttle, why error) error {
 	return &lambent.Error{Op: "run", Resource: string(fn.Name), Kind: lambent.KindThrottled,
-		Reason: string(reason), Message: "Rate Exceeded.", Err: errors.New(why)}
+		Reason: string(reason), Message: "Rate Exceeded.", Err: why}
 }
+
+// ErrNoRoom is in the errors of Acquire that are for want of the machine: it has
+// no room for the function, now or ever, or no runtime. AWS has the same words for
+// those and for an account that has no concurrency left.
+var ErrNoRoom = errors.New("the machine has no room")
+
+// noRoom says in which way.
+type noRoom string
+
+func (e noRoom) Error() string { return string(e) }
+
+func (e noRoom) Is(target error) bool { return target == ErrNoRoom }
 
 // Release gives the container back for the next execution.
 func (l *Lease) Release() {

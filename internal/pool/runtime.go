@@ -24,7 +24,7 @@ func (p *Pool) runtimeOf(fn *lambent.Function) (hostinfo.Installed, error) {
 	default:
 		return rt, nil
 	}
-	return rt, &lambent.Error{Op: "find a runtime for", Resource: string(fn.Name), Kind: lambent.KindInvalid, Message: message}
+	return rt, &lambent.Error{Op: "find a runtime for", Resource: string(fn.Name), Kind: lambent.KindInvalid, Message: message, Err: ErrNoRoom}
 }
 
 // imageDigest is the digest that an image is named by, in hexadecimal: images of
