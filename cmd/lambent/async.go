@@ -16,19 +16,19 @@ import (
 
 // eventParts are what asynchronous calls are put together of.
 type eventParts struct {
-	events    *queue.Queue
-	functions *registry.Registry
-	invoke    func(context.Context, *lambent.Invocation) (*lambent.Result, error)
-	send      func(context.Context, *invoke.Message) error
-	controls  *invoke.Controls
-	failed    *failures.Store
-	watch     *obs.Events
-	log       *slog.Logger
+	events     *queue.Queue
+	functions  *registry.Registry
+	invoke     func(context.Context, *lambent.Invocation) (*lambent.Result, error)
+	deliveries *deliveries
+	controls   *invoke.Controls
+	failed     *failures.Store
+	watch      *obs.Events
+	log        *slog.Logger
 }
 
 func eventDispatcher(cfg config.Config, p eventParts) invoke.DispatcherOptions {
 	return invoke.DispatcherOptions{
-		Events: invoke.Queue(p.events), Invoke: p.invoke, Send: p.send, Failures: keptFailures{p.failed}, Controls: p.controls, Region: cfg.Region, Drain: cfg.DrainTimeout, Watch: p.watch, Log: p.log,
+		Events: invoke.Queue(p.events), Invoke: p.invoke, Send: p.deliveries.send, MayDeliver: p.deliveries.mayDeliver, Failures: keptFailures{p.failed}, Controls: p.controls, Region: cfg.Region, Drain: cfg.DrainTimeout, Watch: p.watch, Log: p.log,
 		Times: invoke.Times{RetryDelays: cfg.AsyncRetryDelays, Backoff: cfg.AsyncBackoff, BackoffMost: cfg.AsyncBackoffMost, AgeSecond: cfg.AsyncAgeSecond},
 		Rules: func(line queue.Line) invoke.EventRules { return eventRules(p.functions, line, cfg.LimitConcurrency) },
 		Recursive: func(account lambent.AccountID, name lambent.FunctionName) bool {

@@ -20,7 +20,7 @@ type keptFailures struct{ store *failures.Store }
 func (k keptFailures) Put(ctx context.Context, f *invoke.Failure) error {
 	e := f.Event
 	key := failures.Key{Account: e.Line.Account, RequestID: e.ID}
-	if f.Action != "" && f.Reason != string(failures.DestinationFailed) {
+	if f.Kept {
 		if err := k.store.Note(ctx, key, f.Action); err == nil || lambent.KindOf(err) != lambent.KindNotFound {
 			return err
 		}
@@ -29,6 +29,7 @@ func (k keptFailures) Put(ctx context.Context, f *invoke.Failure) error {
 		Key: key, Function: e.Line.Function, Qualifier: e.Line.Qualifier, Version: f.Version, Reason: failures.Reason(f.Reason),
 		Error: failures.Error{Type: f.ErrorType, Message: f.Message}, Attempts: f.Attempts, FirstAt: e.AcceptedAt,
 		Payload: e.Payload, ClientContext: e.ClientContext, TraceID: e.TraceID, TenantID: e.TenantID, Origin: e.Source, Urgency: e.Urgency, Deadline: e.Deadline, Depth: e.Depth,
+		State: f.State,
 	}
 	stack, isError := errorOf(f.Response)
 	if r.Error.Stack = stack; !isError {

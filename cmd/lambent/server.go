@@ -226,7 +226,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 		return err
 	}
 	undo.push(deliveries.close)
-	asynchronous = invoke.NewDispatcher(eventDispatcher(cfg, eventParts{send: deliveries.send, events: events, functions: functions, invoke: calls.Invoke, failed: failed, controls: asked, watch: watched, log: log}))
+	asynchronous = invoke.NewDispatcher(eventDispatcher(cfg, eventParts{deliveries: deliveries, events: events, functions: functions, invoke: calls.Invoke, failed: failed, controls: asked, watch: watched, log: log}))
 	undo.push(background(context.WithoutCancel(ctx), func(stopping context.Context) error {
 		stop, cancel := context.WithCancel(stopping)
 		defer cancel()

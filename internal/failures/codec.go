@@ -125,7 +125,7 @@ func encodeRecord(env envelope, r *Record) ([]byte, error) {
 			Qualifier string               `json:"qualifier,omitempty"`
 			Packed    bool                 `json:"packed,omitempty"`
 		}{o.Function, o.Qualifier, false}
-		if before = o.Payload; len(before)+len(r.Payload) > MaxPayload {
+		if before = o.Payload; len(before)+len(r.Payload)+len(r.State) > MaxPayload {
 			doc.Original.Packed = true
 			before = deflate(before)
 		}

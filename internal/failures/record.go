@@ -77,7 +77,10 @@ type Record struct {
 	Urgency       string
 	Deadline      time.Time
 	Depth         int
-	State         []byte // what whoever works the queue wants to know again after a redrive; at most MaxState
+	// State is what whoever works the queue wants to know again after a redrive, of the
+	// request as it is: one that was edited, or goes to another function, has none. It
+	// may have MaxState bytes, and what the payload leaves of MaxPayload.
+	State []byte
 
 	Actions []Action // the newest MaxActions, the oldest first
 
@@ -118,8 +121,8 @@ func (r *Record) bounded(op string, now time.Time) (*Record, error) {
 		return refuse(lambent.KindInvalid, "A failure has an account, a request id and a function")
 	case len(r.Payload) > MaxPayload:
 		return refuse(lambent.KindTooLarge, "The payload has %d bytes; it may have %d", len(r.Payload), MaxPayload)
-	case len(r.State) > MaxState:
-		return refuse(lambent.KindTooLarge, "The state has %d bytes; it may have %d", len(r.State), MaxState)
+	case len(r.Payload)+len(r.State) > MaxPayload+MaxState:
+		return refuse(lambent.KindTooLarge, "The state has %d bytes; it may have %d", len(r.State), MaxPayload+MaxState-len(r.Payload))
 	case r.Reason.number() == 0:
 		return refuse(lambent.KindInvalid, "%q is no reason", r.Reason)
 	}

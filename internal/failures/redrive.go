@@ -56,8 +56,8 @@ func (s *Store) requeue(ctx context.Context, keys []hash, records []*Record, to 
 		return &lambent.Error{Op: "redrive failure", Kind: lambent.KindUnsupported, Message: "This server has no queue of events"}
 	}
 	for _, r := range records {
-		if to != nil {
-			r.Function, r.Qualifier = to.Function, to.Qualifier
+		if to != nil && *to != (Target{r.Function, r.Qualifier}) {
+			r.Function, r.Qualifier, r.State = to.Function, to.Qualifier, nil
 		}
 	}
 	if err := s.opts.Queue.Accept(ctx, records...); err != nil {

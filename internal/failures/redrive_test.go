@@ -1,11 +1,14 @@
 package failures
 
 import (
+	"bytes"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -21,7 +24,7 @@ func TestARedriveIsMarkedUntilItsEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantKind(t, f.Redrive(t.Context(), k, nil), lambent.KindExists)
-	if e := f.queue.events[0]; e.Function != "pay2" || e.Qualifier != "" || string(e.Payload) != `{"id":"a"}` || string(e.State) != "state" {
+	if e := f.queue.events[0]; e.Function != "pay2" || e.Qualifier != "" || string(e.Payload) != `{"id":"a"}` || e.State != nil {
 		t.Errorf("in the queue: %+v", e)
 	}
 	f = f.again(t)
@@ -39,6 +42,48 @@ func TestARedriveIsMarkedUntilItsEnd(t *testing.T) {
 		t.Errorf("failed again: %+v", got)
 	}
 	wantKind(t, f.Redrive(t.Context(), Key{bob, "a"}, nil), lambent.KindNotFound)
+}
+
+// What is known of a request goes with it, not with what was made of it.
+func TestTheStateIsOfTheRequestAsItIs(t *testing.T) {
+	f := openStore(t, t.TempDir(), Options{})
+	f.put(t, alice, "pay", "same", "named", "other", "edited")
+	if _, err := f.Edit(t.Context(), Key{alice, "edited"}, Edit{Payload: []byte("1")}, "edited"); err != nil {
+		t.Fatal(err)
+	}
+	for id, to := range map[lambent.RequestID]*Target{"same": nil, "named": {"pay", "live"}, "other": {"pay", "old"}, "edited": nil} {
+		if err := f.Redrive(t.Context(), Key{alice, id}, to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, e := range f.queue.events {
+		if want := map[lambent.RequestID]string{"same": "state", "named": "state"}[e.RequestID]; string(e.State) != want {
+			t.Errorf("the state of %s is %q, want %q", e.RequestID, e.State, want)
+		}
+	}
+}
+
+// What cannot be kept of a failure does not keep it from being kept.
+func TestAFailureThatGrewTooLargeIsKeptWithoutWhatItWas(t *testing.T) {
+	f := openStore(t, t.TempDir(), Options{})
+	random := func() []byte {
+		b := make([]byte, MaxPayload)
+		_, _ = rand.Read(b) // never fails
+		return b
+	}
+	r := failed(alice, "pay", "a")
+	r.State, r.Payload = nil, random()
+	if err := f.Put(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	r.Payload = random() // by a control function
+	if err := f.Put(t.Context(), r); err != nil {
+		t.Fatal(err)
+	}
+	got := f.get(t, alice, "a")
+	if !bytes.Equal(got.Payload, r.Payload) || got.Original == nil || got.Original.Payload != nil || !strings.Contains(got.Actions[len(got.Actions)-1].What, "too large together") {
+		t.Errorf("kept is %d bytes, of %+v, %v", len(got.Payload), got.Original, got.Actions)
+	}
 }
 
 func TestAMarkThatIsTooOldHoldsNoMore(t *testing.T) {

@@ -262,7 +262,13 @@ func (s *Store) Put(ctx context.Context, r *Record) error {
 	case !isNew:
 		return err
 	}
-	return s.write(ctx, r, 0, mark{}, isNew)
+	err = s.write(ctx, r, 0, mark{}, isNew)
+	if lambent.KindOf(err) == lambent.KindTooLarge && r.Original != nil { // its event would be given back for ever
+		r.Original.Payload = nil
+		r.Actions = cutActions(append(r.Actions, Action{now.UTC(), "the payload before it was changed is not kept: both are too large together"}))
+		err = s.write(ctx, r, 0, mark{}, isNew)
+	}
+	return err
 }
 
 // write stores a record of a key that is held, with a mark, which stands for one
@@ -446,6 +452,7 @@ func (s *Store) Edit(ctx context.Context, k Key, by Edit, what string) (*Record,
 		if original == nil {
 			original = &Original{r.Function, r.Qualifier, r.Payload}
 		}
+		r.State = nil // which is of the request as it was
 		if by.Function != nil {
 			r.Function = *by.Function
 		}

@@ -375,7 +375,7 @@ func TestBadRecordsAreRefused(t *testing.T) {
 		"no function":     func(r *Record) { r.Function = "" },
 		"unknown reason":  func(r *Record) { r.Reason = "because" },
 		"endless id":      func(r *Record) { r.RequestID = lambent.RequestID(strings.Repeat("x", 1000)) },
-		"large state":     func(r *Record) { r.State = make([]byte, MaxState+1) },
+		"large state":     func(r *Record) { r.State = make([]byte, MaxPayload+MaxState-len(r.Payload)+1) },
 		"endless account": func(r *Record) { r.Account = lambent.AccountID(strings.Repeat("1", 1000)) },
 	} {
 		r := failed(alice, "pay", "a")

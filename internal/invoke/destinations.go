@@ -77,11 +77,9 @@ const mostDepth = 16
 const deliverTime = 20 * time.Second
 
 // deliverAll hands over what is to be: to each its own, so that one that cannot be
-// reached keeps no other waiting. pending tells that something is to be tried
-// again; ok is false where it is so because the failure store did not take what
-// cannot be delivered.
-func (d *Dispatcher) deliverAll(c Claim, rules EventRules, out *outcome) (pending, ok bool) {
-	e := c.Event()
+// reached keeps no other waiting. It tells whether something is to be tried again;
+// what is not, and was not delivered, is in out.Lost.
+func (d *Dispatcher) deliverAll(e *queue.Event, rules EventRules, out *outcome) (pending bool) {
 	for _, to := range recipients(rules, out) {
 		if out.Dropped || to.done(out) {
 			continue
@@ -99,18 +97,48 @@ func (d *Dispatcher) deliverAll(c Claim, rules EventRules, out *outcome) (pendin
 			continue
 		}
 		d.opts.Log.Warn("a record could not be delivered", "line", e.Line.String(), "request", e.ID, "to", to.name(), "error", err)
-		lost := *out
-		lost.Reason, lost.ErrorType, lost.Message = reasonUndelivered, "DestinationDeliveryFailed", to.name()+": "+told(err)
-		if out.failed() { // it stays the failure that it is
-			lost = *out
-		}
-		if err := d.store(c, &lost, "its record could not be delivered to "+to.name()+": "+told(err)); err != nil {
-			d.opts.Log.Error("an undelivered record could not be stored as a failure; the event stays in the queue", "line", e.Line.String(), "request", e.ID, "error", err)
-			return true, false
-		}
-		out.Delivered, out.Stored = append(out.Delivered, to.name()), true
+		out.Delivered = append(out.Delivered, to.name())
+		why := told(err)
+		out.Lost = append(out.Lost, loss{to.name(), why[:min(len(why), 1<<10)], lambent.KindOf(err) == lambent.KindDenied})
 	}
-	return pending, true
+	return pending
+}
+
+// storeUndelivered puts an event where failures are kept whose records cannot all
+// be delivered. Where the function has succeeded, a redrive delivers what could not
+// be; where it failed, it stays the failure that it is, and is called again.
+func (d *Dispatcher) storeUndelivered(c Claim, out *outcome) error {
+	var what []string
+	lost := *out
+	lost.Reason, lost.ErrorType = reasonUndelivered, "DestinationDeliveryFailed"
+	for _, l := range out.Lost {
+		what = append(what, l.To+": "+l.Why)
+		if l.Denied {
+			lost.Reason, lost.ErrorType = reasonPermission, "AccessDeniedException"
+		}
+	}
+	lost.Message = strings.Join(what, "; ")
+	action := "its record could not be delivered to " + lost.Message
+	if out.failed() {
+		return d.store(c, out, &Failure{Action: action, Kept: true})
+	}
+	return d.store(c, &lost, &Failure{Action: action, State: out.undelivered(room(c.Event()))})
+}
+
+// undelivered is the State of an event for which nothing is left but to deliver
+// what could not be. Where the function's answer is too large to be kept it is
+// none: the function is called again.
+func (o *outcome) undelivered(room int) []byte {
+	left := *o
+	left.Delivered = slices.DeleteFunc(slices.Clone(o.Delivered), func(name string) bool {
+		return slices.ContainsFunc(o.Lost, func(l loss) bool { return l.To == name })
+	})
+	left.Lost, left.Stored, left.Tries = nil, false, 0
+	state, fits := progress{Final: &left}.write(room - spareState)
+	if !fits {
+		return nil
+	}
+	return state
 }
 
 // comesAgain tells whether a delivery that failed is tried again: as often as
@@ -167,6 +195,12 @@ func (d *Dispatcher) deliverToFunction(ctx context.Context, e *queue.Event, m *M
 	}
 	if ref.Qualifier == string(lambent.Latest) {
 		ref.Qualifier = ""
+	}
+	if err := d.opts.MayDeliver(e.Line, queue.Line{Account: ref.Account, Function: ref.Name, Qualifier: ref.Qualifier}); err != nil {
+		if lambent.KindOf(err) == lambent.KindNotFound {
+			err = permanent(err)
+		}
+		return err
 	}
 	err = d.opts.Events.Accept(ctx, &queue.Event{
 		ID: newRequestID(), Line: queue.Line{Account: ref.Account, Function: ref.Name, Qualifier: ref.Qualifier}, Payload: m.Body,
@@ -264,7 +298,11 @@ type permanentError struct{ error }
 func (e permanentError) Unwrap() error { return e.error }
 
 func permanent(err error) error {
-	return permanentError{&lambent.Error{Op: "deliver record", Kind: lambent.KindInvalid, Message: err.Error(), Err: err}}
+	message := err.Error()
+	if lambent.KindOf(err) == lambent.KindNotFound {
+		message = told(err)
+	}
+	return permanentError{&lambent.Error{Op: "deliver record", Kind: lambent.KindInvalid, Message: message, Err: err}}
 }
 
 // isPermanent reports whether a delivery need not be tried again.

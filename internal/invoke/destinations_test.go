@@ -138,9 +138,10 @@ func TestADestinationThatIsDownIsTriedAgainAndHoldsNoOther(t *testing.T) {
 
 func TestWhatCannotBeDeliveredIsAFailure(t *testing.T) {
 	for name, tc := range map[string]struct {
-		err   error
-		tries int
-	}{"down": {unavailable("it is down"), mostTries}, "refused": {&lambent.Error{Kind: lambent.KindDenied, Message: "it is down there"}, 1}} {
+		err    error
+		tries  int
+		reason string
+	}{"down": {unavailable("it is down"), mostTries, "destination_failed"}, "refused": {&lambent.Error{Kind: lambent.KindDenied, Message: "it is down there"}, 1, "permission"}} {
 		t.Run(name, func(t *testing.T) {
 			onStage(t, func(t *testing.T, s *stage) {
 				tries := 0
@@ -152,12 +153,63 @@ func TestWhatCannotBeDeliveredIsAFailure(t *testing.T) {
 				time.Sleep(time.Hour)
 				synctest.Wait()
 				f := s.failure(t)
-				if tries != tc.tries || f.Reason != "destination_failed" || !strings.Contains(f.Message, hook+": it is down") || string(f.Event.Payload) != "1" || s.queue.unsettled() != 0 {
+				if tries != tc.tries || f.Reason != tc.reason || !strings.Contains(f.Message, hook+": it is down") || string(f.Event.Payload) != "1" || s.queue.unsettled() != 0 {
 					t.Errorf("tried %d times; %+v; %d left", tries, f, s.queue.unsettled())
 				}
 			})
 		})
 	}
+}
+
+// A redrive of what was processed delivers what could not be delivered, and calls
+// nobody; what cannot be delivered still is the failure again.
+func TestARedriveOfWhatCouldNotBeDeliveredDeliversIt(t *testing.T) {
+	onStage(t, func(t *testing.T, s *stage) {
+		down := map[string]bool{hook: true, queue1: true}
+		end := func(place string) func() error {
+			return func() error {
+				if down[place] {
+					return permanent(errors.New("it is not there"))
+				}
+				return nil
+			}
+		}
+		s.set(func() {
+			s.rules["f"] = EventRules{MaxAge: time.Hour, OnSuccess: []string{hook, topic, queue1}}
+			s.sendTo(map[string]func() error{hook: end(hook), queue1: end(queue1)})
+		})
+		redrive := func() *Failure {
+			t.Helper()
+			f := s.failure(t)
+			e := *f.Event
+			e.Source, e.State, e.Attempts = SourceRedrive, f.State, 0
+			if err := s.queue.Accept(t.Context(), &e); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+			return s.failure(t)
+		}
+		s.accept(t, "f 1")
+		synctest.Wait()
+		if f := s.failure(t); f.Reason != "destination_failed" || len(f.State) == 0 {
+			t.Fatalf("%+v", f)
+		}
+		delete(down, queue1)
+		if f := redrive(); f.Reason != "destination_failed" || f.Attempts != 0 || !strings.Contains(f.Message, hook) {
+			t.Errorf("not delivered again: %+v", f)
+		}
+		delete(down, hook)
+		redrive()
+		for _, place := range []string{hook, topic, queue1} {
+			got := s.sentTo(place)
+			if len(got) != 1 || !strings.Contains(string(got[0].Body), `"approximateInvokeCount":1`) || !strings.Contains(string(got[0].Body), `"responsePayload":"done"`) {
+				t.Errorf("%s got %d: %+v", place, len(got), got)
+			}
+		}
+		if n := len(s.called()); n != 1 || len(s.redone) != 1 || s.queue.unsettled() != 0 {
+			t.Errorf("%d calls, %d settled, %d events left", n, len(s.redone), s.queue.unsettled())
+		}
+	})
 }
 
 // Too much under way is no try, however often.

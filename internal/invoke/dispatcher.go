@@ -23,6 +23,10 @@ type DispatcherOptions struct {
 	// Recursive tells whether a function may be in a loop of destinations; nil: none
 	// may.
 	Recursive func(lambent.AccountID, lambent.FunctionName) bool
+	// MayDeliver tells why the records of a line are not to be events of another one:
+	// KindNotFound where there is no such function, KindDenied where the role of the
+	// one does not let it call the other. It must not block. nil: they always may.
+	MayDeliver func(from, to queue.Line) error
 	// Send hands a record over to what is not a function; nil: there is nothing.
 	Send   func(context.Context, *Message) error
 	Times  Times  // zero: AWS's
@@ -126,6 +130,9 @@ func NewDispatcher(o DispatcherOptions) *Dispatcher {
 	}
 	if o.Watch == nil {
 		o.Watch = nobodyWatches{}
+	}
+	if o.MayDeliver == nil {
+		o.MayDeliver = func(queue.Line, queue.Line) error { return nil }
 	}
 	if o.Recursive == nil {
 		o.Recursive = func(lambent.AccountID, lambent.FunctionName) bool { return false }

@@ -69,6 +69,10 @@ type Failure struct {
 	Attempts  int
 	Action    string   // what the platform did besides; empty: nothing
 	Actions   []string // what control functions did
+	Kept      bool     // it is kept already, and Action is what is new
+	// State is that of the event that a redrive is to put back: the function was
+	// called, and what is left is to tell of it. Empty: the function is to be called.
+	State []byte
 }
 
 // FailureOf is what is kept of a synchronous call that failed; ok is false where it

@@ -103,9 +103,17 @@ type outcome struct {
 	Attempts  int             `json:"attempts,omitempty"`  // calls of the function
 	Stored    bool            `json:"stored,omitempty"`    // it is in the failure store
 	Delivered []string        `json:"delivered,omitempty"` // where its records are no more to be sent
+	Lost      []loss          `json:"lost,omitempty"`      // of these, where they could not be delivered
 	Tries     int             `json:"tries,omitempty"`     // of what is under way: storing, or a delivery
 	Done      []string        `json:"done,omitempty"`      // by control functions, for the failure's record
 	Dropped   bool            `json:"dropped,omitempty"`   // a control function wants it kept nowhere
+}
+
+// loss is a record that could not be delivered.
+type loss struct {
+	To     string `json:"to"` // a recipient's name
+	Why    string `json:"why"`
+	Denied bool   `json:"denied,omitempty"` // the function may not
 }
 
 func (o *outcome) failed() bool { return o.Reason != "" }

@@ -158,22 +158,26 @@ func (d *Dispatcher) finish(c Claim, out outcome) step {
 	e := c.Event()
 	rules := d.opts.Rules(e.Line)
 	if out.failed() && !out.Stored && !out.Dropped {
-		if err := d.store(c, &out, ""); err != nil {
+		if err := d.store(c, &out, &Failure{}); err != nil {
 			out.Tries++
 			d.opts.Log.Error("a failed event could not be stored as a failure; it stays in the queue", "line", e.Line.String(), "request", e.ID, "error", err)
 			return d.again(c, progress{Final: &out}, d.opts.Times.backoff(out.Tries), reasonPlatform)
 		}
 		out.Stored, out.Tries = true, 0
 	}
-	if pending, ok := d.deliverAll(c, rules, &out); pending {
-		reason := reasonUndelivered
-		if !ok {
-			reason = reasonPlatform
-		}
+	if d.deliverAll(e, rules, &out) {
 		if d.working.Err() == nil {
 			out.Tries++
 		}
-		return d.again(c, progress{Final: &out}, d.opts.Times.backoff(out.Tries), reason)
+		return d.again(c, progress{Final: &out}, d.opts.Times.backoff(out.Tries), reasonUndelivered)
+	}
+	if len(out.Lost) > 0 {
+		if err := d.storeUndelivered(c, &out); err != nil {
+			out.Tries++
+			d.opts.Log.Error("an undelivered record could not be stored as a failure; the event stays in the queue", "line", e.Line.String(), "request", e.ID, "error", err)
+			return d.again(c, progress{Final: &out}, d.opts.Times.backoff(out.Tries), reasonPlatform)
+		}
+		out.Stored = true
 	}
 	out.Tries = 0
 	if e.Source == SourceRedrive && !out.Stored && d.opts.Failures != nil {
@@ -192,15 +196,16 @@ func (d *Dispatcher) finish(c Claim, out outcome) step {
 	return step{}
 }
 
-// store puts an event where failures are kept.
-func (d *Dispatcher) store(c Claim, out *outcome, action string) error {
+// store puts an event where failures are kept, with what else is in f.
+func (d *Dispatcher) store(c Claim, out *outcome, f *Failure) error {
 	e := c.Event()
 	if d.opts.Failures == nil {
 		d.opts.Log.Error("an asynchronous call failed for good", "line", e.Line.String(), "request", e.ID, "reason", out.Reason, "error", out.Message)
 		return nil
 	}
-	return d.opts.Failures.Put(context.WithoutCancel(d.working), &Failure{
-		Event: e, Version: out.Version, Reason: out.Reason, ErrorType: out.ErrorType, Message: out.Message,
-		Response: out.Response, Attempts: out.Attempts, Action: action, Actions: out.Done,
-	})
+	f.Event, f.Version, f.Reason, f.ErrorType, f.Message, f.Response, f.Actions = e, out.Version, out.Reason, out.ErrorType, out.Message, out.Response, out.Done
+	if !out.Stored { // its calls are counted once, and those before a redrive were
+		f.Attempts = e.Attempts
+	}
+	return d.opts.Failures.Put(context.WithoutCancel(d.working), f)
 }
