@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"lambent"
@@ -40,37 +39,15 @@ type deeds struct {
 var _ invoke.Deeds = deeds{}
 
 // RollBackAlias implements invoke.Deeds.
-func (d deeds) RollBackAlias(ctx context.Context, account lambent.AccountID, name lambent.FunctionName, alias string, to lambent.Version) (string, error) {
-	now, err := d.functions.Alias(account, name, alias)
-	if err != nil {
+func (d deeds) RollBackAlias(ctx context.Context, account lambent.AccountID, name lambent.FunctionName, alias string, to, failed lambent.Version) (string, error) {
+	was, is, err := d.functions.RollBackAlias(ctx, account, name, alias, to, failed)
+	switch {
+	case err != nil:
 		return "", err
+	case was == is:
+		return fmt.Sprintf("the alias %s is at version %s already", alias, is), nil
 	}
-	if to == "" {
-		if to, err = d.before(account, name, now.Version); err != nil {
-			return "", err
-		}
-	}
-	if _, err := d.functions.Function(account, name, string(to)); err != nil {
-		return "", err
-	}
-	_, err = d.functions.UpdateAlias(ctx, account, name, alias, "", func(a *registry.Alias) { a.Version, a.Additional, a.Weight = to, "", 0 })
-	if err != nil {
-		return "", err
-	}
-	return fmt.Sprintf("the alias %s was put back from version %s to %s", alias, now.Version, to), nil
-}
-
-// before is the newest version that is older than one.
-func (d deeds) before(account lambent.AccountID, name lambent.FunctionName, version lambent.Version) (lambent.Version, error) {
-	all, err := d.versions(account, name)
-	if err != nil {
-		return "", err
-	}
-	at := slices.Index(all, version)
-	if at < 1 || all[at-1] == lambent.Latest {
-		return "", &lambent.Error{Op: "roll back alias", Resource: string(name), Kind: lambent.KindInvalid, Message: fmt.Sprintf("there is no version before %s", version)}
-	}
-	return all[at-1], nil
+	return fmt.Sprintf("the alias %s was put back from version %s to %s", alias, was, is), nil
 }
 
 // versions lists those of a function, $LATEST first and then by number.

@@ -31,7 +31,7 @@ type Deed string
 
 // The deeds.
 const (
-	RollBackAlias      Deed = "roll_back_alias"     // Alias to Version, or to the newest before the one it is at
+	RollBackAlias      Deed = "roll_back_alias"     // Alias to Version, or to the newest before the one that failed
 	RebuildInstances   Deed = "rebuild_instances"   // containers of the function are ended as soon as they are idle, and made anew
 	PauseSource        Deed = "pause_source"        // the event source mapping UUID is disabled
 	ReserveConcurrency Deed = "reserve_concurrency" // to Value; nil takes it away

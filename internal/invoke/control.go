@@ -24,7 +24,9 @@ type Declared struct {
 // Deeds is what control functions may have done. Each tells, in words, what it
 // did. Safe for concurrent use.
 type Deeds interface {
-	RollBackAlias(ctx context.Context, account lambent.AccountID, name lambent.FunctionName, alias string, to lambent.Version) (string, error)
+	// RollBackAlias puts an alias back to a version; where to is "", to the newest
+	// before the one that failed, if it is at that.
+	RollBackAlias(ctx context.Context, account lambent.AccountID, name lambent.FunctionName, alias string, to, failed lambent.Version) (string, error)
 	RebuildInstances(ctx context.Context, account lambent.AccountID, name lambent.FunctionName) (string, error)
 	PauseSource(ctx context.Context, account lambent.AccountID, id string) (string, error)
 	ReserveConcurrency(ctx context.Context, account lambent.AccountID, name lambent.FunctionName, value *int) (string, error)
@@ -316,7 +318,7 @@ func (c *Controls) one(ctx context.Context, r control.Rule, what *incident, v *v
 func (c *Controls) do(ctx context.Context, what *incident, a control.Action) (string, error) {
 	switch a.Do {
 	case control.RollBackAlias:
-		return c.opts.Deeds.RollBackAlias(ctx, what.Account, what.Function, a.Alias, a.Version)
+		return c.opts.Deeds.RollBackAlias(ctx, what.Account, what.Function, a.Alias, a.Version, what.Version)
 	case control.RebuildInstances:
 		return c.opts.Deeds.RebuildInstances(ctx, what.Account, what.Function)
 	case control.PauseSource:

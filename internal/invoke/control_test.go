@@ -29,7 +29,7 @@ func (d *deeds) did(format string, args ...any) (string, error) {
 	return d.done[len(d.done)-1], nil
 }
 
-func (d *deeds) RollBackAlias(_ context.Context, _ lambent.AccountID, name lambent.FunctionName, alias string, to lambent.Version) (string, error) {
+func (d *deeds) RollBackAlias(_ context.Context, _ lambent.AccountID, name lambent.FunctionName, alias string, to, _ lambent.Version) (string, error) {
 	return d.did("%s:%s to %s", name, alias, to)
 }
 

@@ -26,6 +26,7 @@ func (d *Dispatcher) work(j *job, c Claim) step {
 		RequestID: e.ID, Account: e.Line.Account, Function: e.Line.Function, Qualifier: p.qualifier(e), Payload: e.Payload,
 		ReceivedAt: e.AcceptedAt, ClientContext: e.ClientContext, TraceID: e.TraceID, TenantID: e.TenantID,
 		Asynchronous: true, Granted: j.hasContainer,
+		Exact: p.Retries > 0, // a control function chose: what it chose against does not stand in
 	}
 	if len(e.State) > 0 { // the times of a retry are its own
 		inv.ReceivedAt = time.Now()

@@ -87,6 +87,62 @@ func (r *Registry) UpdateAlias(ctx context.Context, account lambent.AccountID, f
 	})
 }
 
+// RollBackAlias has an alias mean an earlier version, which calls get from then on:
+// the one it is moved from stands in for none, as it is what went wrong. to is the
+// version, "" for the newest before the one there is; then failed, where it is a
+// version, is the one to get away from: an alias that is at another stays where it
+// is, so that many failures of one version put it back once, and one that gives
+// failed a share only, gives it none any more. was and is are what calls got and
+// get.
+//
+// Errors are those of UpdateAlias; KindInvalid where there is no earlier version.
+func (r *Registry) RollBackAlias(ctx context.Context, account lambent.AccountID, function lambent.FunctionName, name string, to, failed lambent.Version) (was, is lambent.Version, err error) {
+	const op = "roll back alias"
+	key := aliasKey(account, function, name)
+	_, err = r.Aliases.Edit(ctx, op, key, func(old *Alias) (*Alias, error) {
+		if old == nil {
+			return nil, &lambent.Error{Op: op, Resource: name, Kind: lambent.KindNotFound, Message: "Alias not found: " + r.arn(account, function, name)}
+		}
+		next := *old
+		next.Additional, next.Weight, next.Before = "", 0, nil
+		switch was = old.Version; {
+		case to != "":
+			next.Version = to
+		case failed.IsNumbered() && failed == old.Additional:
+			was = failed
+		case failed.IsNumbered() && failed != old.Version:
+			is = was
+			return old, nil
+		default:
+			var err error
+			if next.Version, err = r.versionBefore(op, key.function(), old.Version); err != nil {
+				return nil, err
+			}
+		}
+		is = next.Version
+		return &next, r.finishAlias(op, key, &next)
+	})
+	return was, is, err
+}
+
+// versionBefore is the newest version that is older than one.
+func (r *Registry) versionBefore(op string, k functionKey, version lambent.Version) (before lambent.Version, err error) {
+	all, _, err := r.ListVersions(k.account, k.name, "", noLimit)
+	if err != nil {
+		return "", err
+	}
+	for _, f := range all { // by number
+		if f.Version == version {
+			break
+		}
+		before = f.Version
+	}
+	if !version.IsNumbered() || !before.IsNumbered() {
+		return "", &lambent.Error{Op: op, Resource: string(k.name), Kind: lambent.KindInvalid, Message: "there is no version before " + string(version)}
+	}
+	return before, nil
+}
+
 // finishAlias checks what an alias means and stamps it as a change. It runs
 // while the function's writes are held back.
 func (r *Registry) finishAlias(op string, key ObjectKey, a *Alias) error {

@@ -189,3 +189,36 @@ func TestAPolicyOfAVersionOrAnAliasGoesWithIt(t *testing.T) {
 		t.Error("the policies of what was deleted are there, or the function's is not")
 	}
 }
+
+// Many failures of one version put an alias back by one; an alias that has moved on
+// stays; and what went wrong stands in for nobody.
+func TestAnAliasIsRolledBackOnceFromWhatFailed(t *testing.T) {
+	f := aliased(t)
+	f.change("hello", "three")
+	f.freeze("hello")
+	must(f.CreateAlias(t.Context(), account, "hello", "live", Alias{Version: "3"}))(t)
+	roll := func(to, failed, was, is lambent.Version) {
+		t.Helper()
+		gotWas, gotIs, err := f.RollBackAlias(t.Context(), account, "hello", "live", to, failed)
+		if gotWas != was || gotIs != is || err != nil {
+			t.Errorf("from %s to %s, %v; want from %s to %s", gotWas, gotIs, err, was, is)
+		}
+		if a := must(f.Alias(account, "hello", "live"))(t); a.Version != is || a.Before != nil || a.Additional != "" {
+			t.Errorf("the alias is %+v", a)
+		}
+	}
+	roll("", "3", "3", "2")
+	roll("", "3", "2", "2")
+	roll("3", "", "2", "3")
+	must(f.UpdateAlias(t.Context(), account, "hello", "live", "", func(a *Alias) { a.Version, a.Additional, a.Weight = "2", "3", 0.5 }))(t)
+	roll("", "3", "3", "2")
+	roll("", "$LATEST", "2", "1")
+	for to, kind := range map[lambent.Version]lambent.Kind{"": lambent.KindInvalid, "9": lambent.KindNotFound} {
+		if _, _, err := f.RollBackAlias(t.Context(), account, "hello", "live", to, ""); lambent.KindOf(err) != kind {
+			t.Errorf("to %q: %v", to, err)
+		}
+	}
+	if _, _, err := f.RollBackAlias(t.Context(), account, "hello", "absent", "", ""); lambent.KindOf(err) != lambent.KindNotFound {
+		t.Error(err)
+	}
+}
