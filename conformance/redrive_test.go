@@ -28,6 +28,8 @@ type failure struct {
 	Attempts       int
 	Redrives       int
 	RedrivingSince string `json:"redriving_since"`
+	Actions        []struct{ What string }
+	Original       *struct{ Payload json.RawMessage }
 	Payload        json.RawMessage
 }
 
