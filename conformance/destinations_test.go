@@ -403,7 +403,7 @@ func TestSecurityURLsOfDestinationsDoNotLeadToTheServerOrItsNeighbours(t *testin
 	}
 	sendEvent(t, c, "work", "", `{"n":1}`)
 	all := awaitFailures(t, c, "", func(all []failure) bool { return len(all) == 1 })
-	if f := all[0]; f.Reason != "destination_failed" || !strings.Contains(f.Error.Message, "destinations.allow") {
+	if f := all[0]; f.Reason != "permission" || !strings.Contains(f.Error.Message, "destinations.allow") {
 		t.Errorf("%+v", f)
 	}
 }
@@ -466,7 +466,7 @@ func TestSecurityNothingIsDeliveredThatTheRoleMayNotSend(t *testing.T) {
 	lambentCommand(t, closed.Server, closed.root, "role", "rm", "sender")
 	sendEvent(t, c, "sender", "", `{"n":1}`)
 	all := closed.failures(t, "sender", 1)
-	if f := all[0]; f.Reason != "destination_failed" || !strings.Contains(f.Error.Message, "role/sender does not allow sqs:SendMessage") {
+	if f := all[0]; f.Reason != "permission" || !strings.Contains(f.Error.Message, "role/sender does not allow sqs:SendMessage") {
 		t.Errorf("%+v", f)
 	}
 	_, port, _ := net.SplitHostPort(inside.Listener.Addr().String())

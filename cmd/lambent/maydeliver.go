@@ -2,6 +2,7 @@ package main
 
 import (
 	"lambent"
+	"lambent/cmd/lambent/config"
 	"lambent/internal/queue"
 )
 
@@ -10,6 +11,9 @@ import (
 func (d *deliveries) mayDeliver(from, to queue.Line) error {
 	if _, err := d.functions.Function(to.Account, to.Function, to.Qualifier); err != nil {
 		return err
+	}
+	if d.cfg.Auth != config.AuthRequired {
+		return nil
 	}
 	fn, err := d.functions.Function(from.Account, from.Function, from.Qualifier)
 	if lambent.KindOf(err) == lambent.KindNotFound && from.Qualifier != "" { // the version or alias was deleted meanwhile
