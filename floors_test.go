@@ -36,6 +36,7 @@ var floors = map[string]int{
 	"lambent/internal/cluster":             2,
 	"lambent/internal/deliver":             2,
 	"lambent/internal/image":               2,
+	"lambent/internal/judge":               2,
 	"lambent/internal/sandbox/fake":        2,
 	"lambent/internal/sandbox/gvisor":      2,
 	"lambent/internal/sandbox/sandboxtest": 2,

@@ -8,10 +8,18 @@ import (
 	"os"
 
 	"lambent/cmd/lambent/cli"
+	"lambent/internal/judge"
 	"lambent/internal/sandbox/gvisor"
 )
 
 func main() {
+	if judge.IsJudge() {
+		if err := judge.Main(); err != nil {
+			fmt.Fprintln(os.Stderr, "lambent:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	err := enterNamespaces(os.Args)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "lambent:", err)

@@ -25,6 +25,7 @@ import (
 	"lambent/internal/host"
 	"lambent/internal/hostinfo"
 	"lambent/internal/invoke"
+	"lambent/internal/judge"
 	"lambent/internal/obs"
 	"lambent/internal/pool"
 	"lambent/internal/registry"
@@ -212,9 +213,11 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	undo.push(code.close)
 	told := newSyncFailures(failed, functions, log)
 	undo.push(told.close)
+	verdicts := judge.New(judge.Options{Log: log})
+	undo.push(verdicts.Close)
 	var asked *invoke.Controls // from below on; nobody calls before
 	calls := invoke.New(invoke.Options{Functions: functions, Workers: workers, Region: cfg.Region, Log: log,
-		Recorder: obs.Recorder{Metrics: metrics, Executions: executions}, Declared: declared(functions),
+		Recorder: obs.Recorder{Metrics: metrics, Executions: executions}, Declared: declared(functions), Judge: verdicts.Check,
 		Settled: func(inv *lambent.Invocation, res *lambent.Result, err error) {
 			asked.Called(inv, res, err)
 			told.settled(inv, res, err)

@@ -25,13 +25,34 @@ func TestAnAnswerThatIsNotWhatIsExpectedSaysWhy(t *testing.T) {
 		{`{"schema":{"type":"string","pattern":"^a+$"}}`, `"aaa"`, ""},
 		{`{"schema":{"type":"null"}}`, ` `, ""},
 		{`{"schema":true}`, `{`, "not JSON"},
+		{`{"predicate":"response.total == 7"}`, `{"total":7}`, ""},
+		{`{"predicate":"response.total == 7"}`, `{"total":7.0}`, ""},
+		{`{"predicate":"response.total == 7"}`, `{"total":8}`, "does not hold"},
+		{`{"predicate":"response.total + 1 > event.least"}`, `{"total":7}`, ""},
+		{`{"predicate":"response.total > event.least + 1"}`, `{"total":6}`, "does not hold"},
+		{`{"predicate":"response.all(r, r.ok) && size(response) == 2"}`, `[{"ok":true},{"ok":true}]`, ""},
+		{`{"predicate":"response.all(r, r.ok)"}`, `[{"ok":true},{"ok":false}]`, "does not hold"},
+		{`{"predicate":"response.total == 7"}`, `{}`, "no such key: total"},
+		{`{"predicate":"response.total"}`, `{"total":"yes"}`, "does not hold"},
+		{`{"predicate":"response == null"}`, ` `, ""},
+		{`{"predicate":"response == null"}`, `{"total":`, "not JSON"},
+		{`{"predicate":"response == 1"}`, `1 2`, "not JSON"},
+		{`{"predicate":"response > 1e300"}`, `1e999`, ""},
+		{`{"schema":{"type":"object"},"predicate":"response.total == 7"}`, `{"total":7}`, ""},
+		{`{"schema":{"type":"object"},"predicate":"response.total == 7"}`, `[]`, "does not conform"},
+		{`{"schema":{"type":"object"},"predicate":"response.total == 7"}`, `{"total":8}`, "does not hold"},
 	} {
 		var e control.Expectation
 		if err := json.Unmarshal([]byte(c.expect), &e); err != nil {
 			t.Errorf("%s: %v", c.expect, err)
 			continue
 		}
-		switch err := e.Check([]byte(c.response)); {
+		check, err := e.Compile()
+		if err != nil {
+			t.Errorf("%s: %v", c.expect, err)
+			continue
+		}
+		switch err := check.Of([]byte(c.response), []byte(`{"least":5}`)); {
 		case c.why == "" && err != nil:
 			t.Errorf("%s of %s: %v", c.expect, c.response, err)
 		case c.why != "" && (err == nil || !strings.Contains(err.Error(), c.why)):
@@ -42,7 +63,7 @@ func TestAnAnswerThatIsNotWhatIsExpectedSaysWhy(t *testing.T) {
 		if err == nil {
 			err = json.Unmarshal(text, &again)
 		}
-		if err != nil || string(again.Schema) != string(e.Schema) {
+		if err != nil || string(again.Schema) != string(e.Schema) || again.Predicate != e.Predicate {
 			t.Errorf("%s is written as %s (%v)", c.expect, text, err)
 		}
 	}
@@ -50,13 +71,18 @@ func TestAnAnswerThatIsNotWhatIsExpectedSaysWhy(t *testing.T) {
 
 func TestDeclarationsThatMakeNoSenseAreRefused(t *testing.T) {
 	for text, why := range map[string]string{
-		`{}`:                                     "no schema",
-		`{"schema":{},"x":1}`:                    `unknown field "x"`,
-		`{"schema":{"items":{"type":"objekt"}}}`: `no type "objekt"`,
-		`{"schema":{"$ref":"http://a.b/c"}}`:     "schema",
-		`{"schema":{"pattern":"("}}`:             "schema",
-		`{"schema":7}`:                           "schema",
-		`{"schema":{"title":"` + strings.Repeat("x", 70_000) + `"}}`: "is over",
+		`{}`:                                 "neither a schema nor",
+		`{"predicate":"response.total = 7"}`: "Syntax error",
+		`{"predicate":"respons.total == 7"}`: "undeclared reference",
+		`{"predicate":"size(response)"}`:     "of type int",
+		`{"predicate":"` + strings.Repeat("!", 9_000) + `true"}`: "are over",
+		`{"predicate":"` + strings.Repeat("(", 3_000) + `true"}`: "predicate",
+		`{"schema":{},"x":1}`:                                        `unknown field "x"`,
+		`{"schema":{"items":{"type":"objekt"}}}`:                     `no type "objekt"`,
+		`{"schema":{"$ref":"http://a.b/c"}}`:                         "schema",
+		`{"schema":{"pattern":"("}}`:                                 "schema",
+		`{"schema":7}`:                                               "schema",
+		`{"schema":{"title":"` + strings.Repeat("x", 70_000) + `"}}`: "are over",
 	} {
 		if err := json.Unmarshal([]byte(text), new(control.Expectation)); err == nil || !strings.Contains(err.Error(), why) {
 			t.Errorf("%.80s: %v, want %q", text, err, why)

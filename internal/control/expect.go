@@ -11,55 +11,83 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 )
 
-// MaxSchema is the most bytes a schema may have.
-const MaxSchema = 64 << 10
+// The most bytes a schema and a predicate may have.
+const (
+	MaxSchema    = 64 << 10
+	MaxPredicate = 8 << 10
+)
 
 // Expectation is what a right answer looks like: a JSON Schema (draft 2020-12 or
-// 7) that it conforms to. An answer that does not is an unexpected result, and
-// counts as a failure.
-//
-// Read from JSON it has been compiled. Safe for concurrent use.
+// 7) that it conforms to, a predicate in CEL (https://cel.dev) that holds of it, or
+// both. An answer that is not so is an unexpected result, and counts as a failure.
 type Expectation struct {
-	Schema json.RawMessage
-
-	schema *jsonschema.Resolved
+	Schema    json.RawMessage // nil: none
+	Predicate string          // over response and event; empty: none
 }
 
 type expectationJSON struct {
-	Schema json.RawMessage `json:"schema,omitempty"`
+	Schema    json.RawMessage `json:"schema,omitempty"`
+	Predicate string          `json:"predicate,omitempty"`
 }
 
 // MarshalJSON writes it as it was declared.
 func (e Expectation) MarshalJSON() ([]byte, error) {
-	return json.Marshal(expectationJSON{e.Schema})
+	return json.Marshal(expectationJSON{e.Schema, e.Predicate})
 }
 
-// UnmarshalJSON reads and compiles it; the error says what is wrong with it.
+// UnmarshalJSON reads what Compile can compile; the error says what is wrong with
+// it.
 func (e *Expectation) UnmarshalJSON(text []byte) error {
 	var doc expectationJSON
 	if err := strict(text, &doc); err != nil {
 		return fmt.Errorf("expect: %w", err)
 	}
-	switch {
-	case doc.Schema == nil:
-		return errors.New("expect: it has no schema")
-	case len(doc.Schema) > MaxSchema:
-		return fmt.Errorf("expect: a schema of %d bytes is over the %d there may be", len(doc.Schema), MaxSchema)
+	if doc.Schema == nil && doc.Predicate == "" {
+		return errors.New("expect: it has neither a schema nor a predicate")
+	}
+	read := Expectation(doc)
+	if _, err := read.Compile(); err != nil {
+		return err
+	}
+	*e = read
+	return nil
+}
+
+// Check is an Expectation that answers are held against.
+type Check struct {
+	schema    *jsonschema.Resolved // nil: none
+	predicate *predicate           // nil: none
+}
+
+// Compile makes it ready.
+func (e Expectation) Compile() (c Check, err error) {
+	if e.Schema != nil {
+		if c.schema, err = readSchema(e.Schema); err != nil {
+			return c, fmt.Errorf("expect: schema: %w", err)
+		}
+	}
+	if e.Predicate != "" {
+		if c.predicate, err = readPredicate(e.Predicate); err != nil {
+			return c, fmt.Errorf("expect: predicate: %w", err)
+		}
+	}
+	return c, nil
+}
+
+func readSchema(text []byte) (*jsonschema.Resolved, error) {
+	if len(text) > MaxSchema {
+		return nil, fmt.Errorf("%d bytes are over the %d there may be", len(text), MaxSchema)
 	}
 	var schema jsonschema.Schema
-	if err := json.Unmarshal(doc.Schema, &schema); err != nil {
-		return fmt.Errorf("expect: schema: %w", err)
+	if err := json.Unmarshal(text, &schema); err != nil {
+		return nil, err
 	}
 	if err := checkTypes(&schema); err != nil {
-		return fmt.Errorf("expect: schema: %w", err)
+		return nil, err
 	}
-	// Nothing is loaded from elsewhere: a $ref stays within the schema.
-	resolved, err := schema.Resolve(&jsonschema.ResolveOptions{ValidateDefaults: true})
-	if err != nil {
-		return fmt.Errorf("expect: schema: %w", err)
-	}
-	*e = Expectation{Schema: doc.Schema, schema: resolved}
-	return nil
+	// Nothing is loaded from elsewhere: a $ref stays within the schema. Its defaults
+	// are not held against it: a schema may lead in circles.
+	return schema.Resolve(nil)
 }
 
 // checkTypes refuses a type that no JSON has, which the library takes for one that
@@ -86,17 +114,26 @@ func checkTypes(s *jsonschema.Schema) error {
 	return nil
 }
 
-// Check tells why an answer, JSON, is not what is expected; nil where it is. One
-// that is empty is null.
-func (e *Expectation) Check(response []byte) error {
-	var answer any
-	if len(bytes.TrimSpace(response)) > 0 {
-		if err := json.Unmarshal(response, &answer); err != nil {
-			return fmt.Errorf("the answer is not JSON: %w", err)
+// Of tells why the answer to an event, both JSON, is not what is expected; nil
+// where it is. What is empty is null.
+//
+// How much time, memory and stack that takes is up to those who wrote the
+// expectation and the answer, and there is no bound: it is for a process that may
+// be lost (package judge).
+func (c Check) Of(response, event []byte) error {
+	if c.schema != nil {
+		var answer any
+		if len(bytes.TrimSpace(response)) > 0 {
+			if err := json.Unmarshal(response, &answer); err != nil {
+				return fmt.Errorf("the answer is not JSON: %w", err)
+			}
+		}
+		if err := c.schema.Validate(answer); err != nil {
+			return fmt.Errorf("the answer does not conform to the schema: %w", err)
 		}
 	}
-	if err := e.schema.Validate(answer); err != nil {
-		return fmt.Errorf("the answer does not conform to the schema: %w", err)
+	if c.predicate != nil {
+		return c.predicate.check(response, event)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"lambent"
+	"lambent/internal/control"
 	"lambent/internal/host"
 	"lambent/internal/obs"
 	"lambent/internal/pool"
@@ -50,6 +51,9 @@ type Options struct {
 	// Declared is what is declared of a function: asked for every call, it must not
 	// block. nil: nothing is of any.
 	Declared func(lambent.AccountID, lambent.FunctionName) Declared
+	// Judge tells why the answer to an event is not what is expected; nil where it
+	// is. It is there if Declared is.
+	Judge func(ctx context.Context, account lambent.AccountID, e *control.Expectation, response, event []byte) error
 	// Settled is told of every synchronous call when its answer is there; it must not
 	// block. nil: nobody is.
 	Settled func(*lambent.Invocation, *lambent.Result, error)
@@ -133,7 +137,7 @@ func (s *Service) invoke(ctx context.Context, inv *lambent.Invocation) (*lambent
 			s.opts.Log.Info("a container ended before it was handed the event; trying another", "request", inv.RequestID, "container", c.ID(), "error", err)
 			continue
 		}
-		result := s.settle(inv, asked, lease, answer, err)
+		result := s.settle(ctx, inv, asked, lease, answer, err)
 		if err != nil { // the container is of no more use
 			lease.Discard()
 		} else {
@@ -145,7 +149,7 @@ func (s *Service) invoke(ctx context.Context, inv *lambent.Invocation) (*lambent
 
 // settle makes the result, the log and the record of an execution that has
 // ended: with answer, or with what host.Container.Invoke failed with.
-func (s *Service) settle(inv *lambent.Invocation, asked *lambent.Function, lease *pool.Lease, answer host.Answer, err error) *lambent.Result {
+func (s *Service) settle(ctx context.Context, inv *lambent.Invocation, asked *lambent.Function, lease *pool.Lease, answer host.Answer, err error) *lambent.Result {
 	c, fn := lease.Container, lease.Function
 	result := &lambent.Result{
 		RequestID: inv.RequestID, Payload: answer.Payload, Streamed: answer.Streamed,
@@ -164,7 +168,7 @@ func (s *Service) settle(inv *lambent.Invocation, asked *lambent.Function, lease
 		result.Outcome, result.FunctionError = lambent.OutcomeFunctionError, unhandled
 		report.status, report.errorType = "error", answer.ErrorType
 	default:
-		if miss := s.unexpected(inv, answer); miss != nil {
+		if miss := s.unexpected(ctx, inv, answer); miss != nil {
 			result.Unexpected = answer.Payload
 			result.Payload, result.Outcome, result.FunctionError = runtimeapi.ErrorPayload(typeUnexpected, string(inv.RequestID), miss.Error()), lambent.OutcomeFunctionError, unhandled
 			report.status, report.errorType = "error", typeUnexpected
@@ -186,14 +190,15 @@ const typeUnexpected = "Lambent.UnexpectedResult"
 
 // unexpected tells why an answer is not what the function's owner has declared to
 // be right; nil where it is. One that was streamed has gone already.
-func (s *Service) unexpected(inv *lambent.Invocation, answer host.Answer) error {
+func (s *Service) unexpected(ctx context.Context, inv *lambent.Invocation, answer host.Answer) error {
 	if s.opts.Declared == nil || answer.Streamed {
 		return nil
 	}
-	if e := s.opts.Declared(inv.Account, inv.Function).Expect; e != nil {
-		return e.Check(answer.Payload)
+	e := s.opts.Declared(inv.Account, inv.Function).Expect
+	if e == nil {
+		return nil
 	}
-	return nil
+	return s.opts.Judge(context.WithoutCancel(ctx), inv.Account, e, answer.Payload, inv.Payload)
 }
 
 // startOf tells how an execution started that a lease was had for.
