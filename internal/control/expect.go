@@ -32,7 +32,7 @@ type expectationJSON struct {
 
 // MarshalJSON writes it as it was declared.
 func (e Expectation) MarshalJSON() ([]byte, error) {
-	return json.Marshal(expectationJSON{e.Schema, e.Predicate})
+	return json.Marshal(expectationJSON(e))
 }
 
 // UnmarshalJSON reads what Compile can compile; the error says what is wrong with

@@ -85,10 +85,12 @@ func (s *Sender) endpoint(service Service) string {
 // there are.
 func (s *Sender) Configured(r Resource) error {
 	if s.endpoint(r.Service) == "" {
-		return fmt.Errorf("This server has no endpoint of that service, so %s would get nothing: the setting %s has to say where it is.", r.ARN, r.Service.Setting()) //nolint:staticcheck // a whole sentence for callers of the API
+		//lint:ignore ST1005 a whole sentence, for callers of the API
+		return fmt.Errorf("This server has no endpoint of that service, so %s would get nothing: the setting %s has to say where it is.", r.ARN, r.Service.Setting())
 	}
 	if r.Region != s.opts.Endpoints.Region {
-		return fmt.Errorf("%s is of another region than the endpoints that this server is configured with, which are of %s (endpoints.region).", r.ARN, s.opts.Endpoints.Region) //nolint:staticcheck // as above
+		//lint:ignore ST1005 as above
+		return fmt.Errorf("%s is of another region than the endpoints that this server is configured with, which are of %s (endpoints.region).", r.ARN, s.opts.Endpoints.Region)
 	}
 	return nil
 }

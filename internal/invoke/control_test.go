@@ -333,15 +333,21 @@ func ratesCountEveryCallAndGo(t *testing.T) {
 		there[name] = true
 		called(name, 1, false)
 	}
-	if len(c.rates) != 1001 {
-		t.Errorf("%d functions are counted", len(c.rates))
+	counted := func() int {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.rates)
+	}
+	if n := counted(); n != 1001 {
+		t.Errorf("%d functions are counted", n)
 	}
 	for name := range there {
 		delete(there, name)
 		c.Redeclared(lambent.DefaultAccount, name)
 		called(name, 1, false) // one that ended when its function was gone
 	}
-	if c.Close(); len(c.rates) != 0 {
-		t.Errorf("%d functions that are gone are counted still", len(c.rates))
+	c.Close()
+	if n := counted(); n != 0 {
+		t.Errorf("%d functions that are gone are counted still", n)
 	}
 }
