@@ -41,7 +41,7 @@ func (b *bench) measureAsync(ctx context.Context, s *server) (rows []figure, err
 			}
 			return measureAccepts(ctx, held, "held", "while the function is throttled and executes nothing")
 		},
-		func() ([]figure, error) { return measureBacklog(ctx, s, held, b.events) },
+		func() ([]figure, error) { return b.measureBacklog(ctx, s, held) },
 	} {
 		more, err := measure()
 		if err != nil {
@@ -147,56 +147,69 @@ func measureAccepts(ctx context.Context, u user, name, meanwhile string) ([]figu
 	return []figure{f}, nil
 }
 
-// measureBacklog fills a function's queue while it executes nothing, and then has
-// it drained.
-func measureBacklog(ctx context.Context, s *server, u user, events int) ([]figure, error) {
-	if events == 0 {
+// few are so many events that wait as are nothing to speak of.
+const few = 20_000
+
+// measureBacklog fills a function's queue while it executes nothing and then has it
+// executed: a few at first, to compare with, then many.
+func (b *bench) measureBacklog(ctx context.Context, s *server, u user) ([]figure, error) {
+	if b.events == 0 {
 		return nil, nil
 	}
-	if err := u.release(ctx); err != nil { // what the one before it left
+	send, err := u.sender("held", kilobyte())
+	if err != nil {
 		return nil, err
 	}
-	if err := u.drained(ctx, "held"); err != nil {
+	fill := func(events int) (float64, error) {
+		if err := reserveOne(ctx, u); err != nil { // which is held
+			return 0, err
+		}
+		progress("%d asynchronous calls that wait", events)
+		began := time.Now()
+		_, sent, err := send.flood(ctx, asyncClients, events, time.Hour, false)
+		return float64(sent) / time.Since(began).Seconds(), err
+	}
+	execute := func(long time.Duration) (float64, error) {
+		if err := u.release(ctx); err != nil {
+			return 0, err
+		}
+		progress("… are executed")
+		return u.drain(ctx, "held", long)
+	}
+	if _, err := execute(time.Hour); err != nil { // what the ones before it left
 		return nil, err
 	}
-	if err := reserveOne(ctx, u); err != nil { // which is held already
+	if _, err := fill(few); err != nil {
+		return nil, err
+	}
+	last, err := execute(time.Hour)
+	if err != nil {
 		return nil, err
 	}
 	before, err := s.restingMB(ctx)
 	if err != nil {
 		return nil, err
 	}
-	progress("%d asynchronous calls that wait", events)
-	send, err := u.sender("held", kilobyte())
-	if err != nil {
-		return nil, err
-	}
 	peak := s.watchMemory()
-	began := time.Now()
-	_, sent, err := send.flood(ctx, asyncClients, events, time.Hour, false)
+	accepted, err := fill(b.events)
 	filling := peak()
 	if err != nil {
 		return nil, err
 	}
-	rate := float64(sent) / time.Since(began).Seconds()
 	waiting, err := s.restingMB(ctx)
 	if err != nil {
 		return nil, err
 	}
-	progress("… are executed")
 	peak = s.watchMemory()
-	if err := u.release(ctx); err != nil {
-		return nil, err
-	}
-	first, last, err := u.drainRates(ctx, "held", events)
-	draining := peak()
-	n := fmt.Sprintf("%d asynchronous calls that wait", events)
-	most := max(waiting, filling, draining) - before
+	first, err := execute(b.executing)
+	executing := peak()
+	most := max(waiting, filling, executing) - before
+	n := fmt.Sprintf("%d asynchronous calls that wait", b.events)
 	return []figure{
-		{n + ": accepted", fmt.Sprintf("%.0f/s", rate), "", false},
-		{n + ": memory of the server, at most while they are accepted; afterwards; at most while they are executed",
-			fmt.Sprintf("%d MB before, + %d MB; + %d MB; + %d MB", before, filling-before, waiting-before, draining-before), "+ ≤ 100 MB", most > 100},
-		{n + ": executed of the first and of the last tenth", fmt.Sprintf("%.0f/s; %.0f/s", first, last), "the last no slower", last < 0.9*first},
+		{n + ": accepted", fmt.Sprintf("%.0f/s", accepted), "", false},
+		{n + ": memory of the server, at most while they are accepted; then; at most while they are executed",
+			fmt.Sprintf("%d MB before, + %d MB; + %d MB; + %d MB", before, filling-before, waiting-before, executing-before), "+ ≤ 100 MB", most > 100},
+		{n + fmt.Sprintf(": executed of the first in %v; of the last %d", b.executing, few), fmt.Sprintf("%.0f/s; %.0f/s", first, last), "no slower", first < 0.9*last},
 	}, err
 }
 
@@ -222,43 +235,45 @@ func (u user) backlog(ctx context.Context, name string) (b backlog, err error) {
 
 // drained waits until nothing waits for a function any more.
 func (u user) drained(ctx context.Context, name string) error {
-	_, _, err := u.drainRates(ctx, name, 0)
+	_, err := u.drain(ctx, name, time.Hour)
 	return err
 }
 
-// stalled is how long a queue may stay as it is until that is called an error.
-const stalled = time.Minute
+const (
+	stalled  = time.Minute     // a queue may stay as it is; then that is an error
+	underWay = 3 * time.Second // until as many containers run as are of use
+)
 
-// drainRates waits until no event waits, and tells how many a second were taken
-// of the first and of the last tenth.
-func (u user) drainRates(ctx context.Context, name string, events int) (first, last float64, err error) {
+// drain waits until no event waits for a function, or for so long, and tells how
+// many a second were taken once they were under way.
+func (u user) drain(ctx context.Context, name string, long time.Duration) (rate float64, err error) {
 	began := time.Now()
-	var firstTenth, lastTenth time.Time
-	left, moved := -1, began
-	for tick := time.NewTicker(20 * ms); ; {
+	var from time.Time
+	tick := time.NewTicker(20 * ms)
+	defer tick.Stop()
+	for had, left, moved := 0, -1, began; ; {
 		b, err := u.backlog(ctx, name)
 		now := time.Now()
 		switch {
 		case err != nil:
-			return 0, 0, err
+			return 0, err
 		case b.Waiting != left:
 			left, moved = b.Waiting, now
 		case now.Sub(moved) > stalled:
-			return 0, 0, fmt.Errorf("%d events have waited for %v, and none was executed", left, stalled)
+			return 0, fmt.Errorf("%d events have waited for %v, and none was executed", left, stalled)
 		}
-		if firstTenth.IsZero() && left <= events*9/10 {
-			firstTenth = now
+		if from.IsZero() && now.Sub(began) > underWay {
+			from, had = now, left
 		}
-		if lastTenth.IsZero() && left <= events/10 {
-			lastTenth = now
-		}
-		if left == 0 {
-			tenth := float64(events) / 10
-			return tenth / firstTenth.Sub(began).Seconds(), tenth / now.Sub(lastTenth).Seconds(), nil
+		if left == 0 || now.Sub(began) > long {
+			if !from.IsZero() && now.After(from) {
+				rate = float64(had-left) / now.Sub(from).Seconds()
+			}
+			return rate, nil
 		}
 		select {
 		case <-ctx.Done():
-			return 0, 0, context.Cause(ctx)
+			return 0, context.Cause(ctx)
 		case <-tick.C:
 		}
 	}

@@ -26,6 +26,7 @@ func main() {
 	flag.IntVar(&b.updates, "updates", 20, "how many updates of a function's code to make under load")
 	flag.IntVar(&b.many, "many", 10000, "how many functions to fill a registry with; 0 leaves it out")
 	flag.IntVar(&b.events, "events", 1_000_000, "how many asynchronous calls to have waiting at once; 0 leaves it out")
+	flag.DurationVar(&b.executing, "executing", time.Minute, "how long to watch them being executed")
 	flag.StringVar(&b.only, "only", "", "measure this alone: warm, updates, cold, many, async or runners")
 	echo := flag.Bool("echo", false, "be the bare echo server (used by figures itself)")
 	flag.BoolVar(&b.verbose, "v", false, "show the server's log")
@@ -51,6 +52,7 @@ type bench struct {
 	binary                 string
 	calls, functions, idle int
 	updates, many, events  int
+	executing              time.Duration
 	only                   string
 	verbose                bool
 	dir                    string // for everything; removed at the end
@@ -91,7 +93,8 @@ func (b *bench) run(ctx context.Context) (err error) {
 		}},
 		{"many", func() ([]figure, error) { return b.measureMany(ctx) }},
 		{"async", func() ([]figure, error) {
-			return b.with(ctx, settings{flags: []string{"--pool-nodejs", "4"}, spares: 1}, func(s *server) ([]figure, error) {
+			// A line that was throttled for long would be tried every five minutes.
+			return b.with(ctx, settings{flags: []string{"--pool-nodejs", "4", "--async-backoff-most", "1s"}, spares: 1}, func(s *server) ([]figure, error) {
 				return b.measureAsync(ctx, s)
 			})
 		}},
