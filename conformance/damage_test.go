@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"encoding/binary"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -31,7 +32,21 @@ func damages(dice *rand.Rand) []damage {
 			return b
 		}},
 		{"a flipped bit at the end", func(b []byte) []byte { b[len(b)-1-dice.IntN(min(end, len(b)))] ^= 1 << dice.IntN(8); return b }},
-		{"a flipped bit anywhere", func(b []byte) []byte { b[dice.IntN(len(b))] ^= 1 << dice.IntN(8); return b }},
+		{"a flipped bit anywhere", func(b []byte) []byte {
+			// But not in the length of a record, 4 of its first bytes: behind that nobody
+			// knows where records begin, and the file is cut there. Nor in that of its
+			// subject, over which the engine has no checksum.
+			for {
+				k, length := dice.IntN(len(b)), false
+				for at := 0; at <= k; at += int(binary.LittleEndian.Uint32(b[at:]) &^ (1 << 31)) {
+					length = k < at+4 || k == at+20 || k == at+21
+				}
+				if !length {
+					b[k] ^= 1 << dice.IntN(8)
+					return b
+				}
+			}
+		}},
 	}
 }
 
@@ -39,10 +54,6 @@ type damage struct {
 	name string
 	do   func([]byte) []byte
 }
-
-// behind tells whether what was written after the damage is lost with it, as it is
-// where the engine cuts a file at what it cannot read.
-func (d damage) behind() bool { return d.name == "a flipped bit anywhere" }
 
 // spoil damages the file that a stream's messages were written to last.
 func (d damage) spoil(t *testing.T, data, stream string) {
@@ -137,7 +148,7 @@ func TestDamagedEndOfTheQueueCostsTheLastEventsOnlyAndIsTold(t *testing.T) {
 			}
 			return len(waiting)
 		})
-		if len(waiting) > 2 && !by.behind() {
+		if len(waiting) > 2 {
 			t.Errorf("%s: %d of %d events are lost", by.name, len(waiting), events)
 		}
 		d.Delete(t, "held")
@@ -176,7 +187,7 @@ func TestDamagedEndOfTheFailureStoreCostsTheLastFailuresOnlyAndIsTold(t *testing
 			kept = there
 			return before - len(kept)
 		})
-		if lost := before - len(kept); lost > 10 && !by.behind() { // of one message: that of several that failed at once
+		if lost := before - len(kept); lost > 10 { // of one message: that of several that failed at once
 			t.Errorf("%s: %d of %d failures are lost", by.name, lost, before)
 		}
 	}
@@ -208,7 +219,7 @@ func TestDamagedEndOfTheRegistryCostsTheLastRecordOnlyAndIsTold(t *testing.T) {
 			there = left
 			return before - len(there)
 		})
-		if lost := before - len(there); lost > 1 && !by.behind() {
+		if lost := before - len(there); lost > 1 {
 			t.Errorf("%s: %d of %d functions are lost", by.name, lost, before)
 		}
 		for name := range maps.Keys(there) {

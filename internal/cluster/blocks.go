@@ -47,6 +47,7 @@ const (
 	recordHead    = 4 + 8 + 8 + 2 // length, number, time, length of the subject
 	recordSum     = 8
 	recordHeaders = 1 << 31        // in the length: there are headers, too
+	recordErased  = 1 << 63        // in the number: it was removed
 	recordRemoved = 1<<63 | 1<<62  // in the number: it was removed; it tells of the removal of another
 	recordMost    = maxPayload * 2 // more is damage
 	markEvery     = 32

@@ -139,7 +139,7 @@ func statBlocks(dir string) (map[string]os.FileInfo, error) {
 // and is gone is an error. One that had none was not finished when its maker
 // died, and is simply made again.
 // +checklocks:n.mu
-func (n *Node) checkRecovered(before map[string]streamFiles, copies *copies) ([]Damage, error) {
+func (n *Node) checkRecovered(before map[string]streamFiles, mended map[string]mended, copies *copies) ([]Damage, error) {
 	info, err := n.server.Jsz(&server.JSzOptions{Accounts: true, Streams: true})
 	if err != nil {
 		return nil, fmt.Errorf("ask jetstream for its streams: %w", err)
@@ -151,6 +151,7 @@ func (n *Node) checkRecovered(before map[string]streamFiles, copies *copies) ([]
 			if err != nil {
 				return nil, err
 			}
+			paths, bytes = append(paths, mended[s.Name].paths...), bytes+mended[s.Name].bytes
 			if bytes > 0 {
 				damage = append(damage, Damage{Stream: s.Name, Bytes: bytes, Kept: copies.keep(s.Name, paths)})
 			}

