@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"lambent"
 	"lambent/internal/failures"
@@ -71,7 +72,7 @@ func newPayloadDoc(payload []byte) payloadDoc {
 	switch {
 	case len(payload) == 0:
 		return payloadDoc{Payload: json.RawMessage("null")}
-	case json.Valid(payload):
+	case json.Valid(payload) && utf8.Valid(payload): // Go takes JSON of other encodings, readers of JSON do not
 		return payloadDoc{Payload: payload}
 	}
 	return payloadDoc{Payload: json.RawMessage("null"), Base64: payload}
@@ -99,7 +100,7 @@ func newFailureDoc(r *failures.Record, payload bool) failureDoc {
 	}
 	doc.payloadDoc = newPayloadDoc(r.Payload)
 	if len(r.Response) > 0 {
-		if doc.Response = r.Response; !json.Valid(r.Response) { // as when it was cut
+		if doc.Response = r.Response; !json.Valid(r.Response) || !utf8.Valid(r.Response) { // as when it was cut
 			doc.Response, _ = json.Marshal(string(r.Response)) // a string can be encoded
 		}
 	}

@@ -2,12 +2,14 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -213,6 +215,27 @@ func TestAFailureIsShownEditedRedrivenAndDeleted(t *testing.T) {
 		t.Errorf("deleted: %d %s", got.status, got.raw)
 	}
 	d.do(t, "DELETE", one, "").wantError(t, 404, "ResourceNotFoundException")
+}
+
+// What a caller makes of a failure is shown as JSON that everybody reads.
+func TestSecurityAnEditedFailureIsShownAsJSONInAnyCase(t *testing.T) {
+	d, s, _ := newFailuresDoor(t)
+	d.create(t, "f")
+	fail(t, s, lambent.DefaultAccount, "f", "r1")
+	for body, status := range map[string]int{
+		"": 400, "null": 400, "7": 400, `{"payload":1} x`: 400, `{"payload":1}{"payload":2}`: 400, `{"function":7}`: 400, `{"qualifier":"a b\n"}`: 404, `{"function":"../../etc"}`: 400,
+		`{"payload":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + `}`: 400, `{"payload":"` + strings.Repeat("x", 1<<20) + `"}`: 413,
+		`{"payload":"\u0000"}`: 200, `{"payload":"\ud800"}`: 200, `{"payload":null}`: 200, "{\"payload\":\"\xff\xfe\"}": 200,
+	} {
+		if got := d.do(t, "PUT", failuresPath+"/r1", body); got.status != status {
+			t.Errorf("%.60q: %d %.200s", body, got.status, got.raw)
+		}
+		for _, path := range []string{failuresPath, failuresPath + "/r1"} {
+			if got := d.do(t, "GET", path, ""); got.status != 200 || !utf8.ValidString(got.raw) || !json.Valid([]byte(got.raw)) {
+				t.Errorf("after %.60q: %d %q", body, got.status, got.raw)
+			}
+		}
+	}
 }
 
 func TestManyAreRedrivenPieceByPiece(t *testing.T) {

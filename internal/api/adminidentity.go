@@ -139,6 +139,9 @@ func (v *visit) read(doc any) error {
 	if _, told := errors.AsType[*lambent.Error](err); told {
 		return err
 	}
+	if over, is := errors.AsType[*http.MaxBytesError](err); is {
+		return &lambent.Error{Op: "read request", Kind: lambent.KindRequestTooLarge, Message: fmt.Sprintf("Request must be smaller than %d bytes for this path", over.Limit)}
+	}
 	if err != nil {
 		return unreadable(err)
 	}
