@@ -16,10 +16,10 @@ import (
 
 // Events that wait behind a function that takes one at a time are seen, with the
 // age of the next one, by their account, in the metrics and by lambent ps, until
-// they are done.
+// it is given more concurrency and they are done: they wait for no back-off then.
 func TestABacklogIsSeenUntilItIsWorkedOff(t *testing.T) {
 	t.Parallel()
-	s := newServer(t, "--pool-nodejs", "1", "--pool-python", "0", "--pool-provided", "0", "--async-backoff", "100ms", "--async-backoff-most", "200ms")
+	s := newServer(t, "--pool-nodejs", "1", "--pool-python", "0", "--pool-provided", "0", "--async-backoff", "1h", "--async-backoff-most", "1h")
 	c, other := s.Caller(t, fix.accounts.Next()), s.Caller(t, fix.accounts.Next())
 	c.Create(t, sleeping("slow"))
 	reserve := func(n int32) {

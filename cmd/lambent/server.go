@@ -230,6 +230,9 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	}
 	undo.push(deliveries.close)
 	asynchronous = invoke.NewDispatcher(eventDispatcher(cfg, eventParts{deliveries: deliveries, events: events, functions: functions, invoke: calls.Invoke, failed: failed, controls: asked, watch: watched, log: log}))
+	functions.Settings.Subscribe(func(c registry.ObjectChange[registry.FunctionSettings]) {
+		asynchronous.Wake(c.Key.Account, lambent.FunctionName(c.Key.Parent))
+	})
 	undo.push(background(context.WithoutCancel(ctx), func(stopping context.Context) error {
 		stop, cancel := context.WithCancel(stopping)
 		defer cancel()

@@ -87,6 +87,35 @@ func TestAThrottledEventWaitsLongerEachTimeUntilItIsTooOld(t *testing.T) {
 	})
 }
 
+func TestAThrottledLineGoesOnAtOnceWhenItsFunctionIsGivenMoreConcurrency(t *testing.T) {
+	onStage(t, func(t *testing.T, s *stage) {
+		isFull := true
+		s.set(func() {
+			s.answer = func(inv *lambent.Invocation, granted func()) (*lambent.Result, error) {
+				s.mu.Lock()
+				full := isFull
+				s.mu.Unlock()
+				if full {
+					return nil, throttledError()
+				}
+				granted()
+				return answered(inv), nil
+			}
+		})
+		s.accept(t, "f 1", "g 2")
+		time.Sleep(300 * time.Second) // the next time is after 511
+		s.set(func() { isFull = false })
+		s.Wake(lambent.DefaultAccount, "f")
+		s.Wake("999999999999", "g")
+		s.Wake(lambent.DefaultAccount, "nobody")
+		synctest.Wait()
+		last := s.called()[len(s.called())-1]
+		if last.function != "f" || last.at != 300*time.Second || s.queue.unsettled() != 1 {
+			t.Errorf("called last is %+v, and %d events are left", last, s.queue.unsettled())
+		}
+	})
+}
+
 func TestAThrottledLineHoldsNoOther(t *testing.T) {
 	onStage(t, func(t *testing.T, s *stage) {
 		s.set(func() {

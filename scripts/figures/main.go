@@ -93,8 +93,7 @@ func (b *bench) run(ctx context.Context) (err error) {
 		}},
 		{"many", func() ([]figure, error) { return b.measureMany(ctx) }},
 		{"async", func() ([]figure, error) {
-			// A line that was throttled for long would be tried every five minutes.
-			return b.with(ctx, settings{flags: []string{"--pool-nodejs", "4", "--async-backoff-most", "1s"}, spares: 1}, func(s *server) ([]figure, error) {
+			return b.with(ctx, settings{flags: []string{"--pool-nodejs", "4"}, spares: 1}, func(s *server) ([]figure, error) {
 				return b.measureAsync(ctx, s)
 			})
 		}},
