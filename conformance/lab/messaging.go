@@ -100,7 +100,14 @@ func (m *Messaging) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	m.taken = append(m.taken, d)
-	_, _ = io.WriteString(w, `{"FailedEntryCount":0,"Entries":[{"EventId":"1"}]}`)
+	switch {
+	case d.Source != "":
+		_, _ = io.WriteString(w, `{"FailedEntryCount":0,"Entries":[{"EventId":"1"}]}`)
+	case strings.HasPrefix(d.To, "arn:"):
+		_, _ = io.WriteString(w, `<PublishResponse xmlns="http://sns.amazonaws.com/doc/2010-03-31/"><PublishResult><MessageId>1</MessageId></PublishResult></PublishResponse>`)
+	default:
+		_, _ = io.WriteString(w, `{"MessageId":"1"}`)
+	}
 }
 
 // read checks a request, and tells what it delivers.

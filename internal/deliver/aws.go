@@ -44,8 +44,17 @@ func (s *Sender) toSQS(ctx context.Context, m *Message) error {
 		}
 		q.MessageAttributes[a.Name] = sqsAttribute{a.Type, a.Value}
 	}
-	_, err = s.call(ctx, m.To, SQS, "application/x-amz-json-1.0", "AmazonSQS.SendMessage", marshal(q))
-	return err
+	answer, err := s.call(ctx, m.To, SQS, "application/x-amz-json-1.0", "AmazonSQS.SendMessage", marshal(q))
+	if err != nil {
+		return err
+	}
+	var sent struct {
+		MessageID string `json:"MessageId"`
+	}
+	if err := json.Unmarshal(answer, &sent); err != nil || sent.MessageID == "" {
+		return noAnswer(m.To, "SQS", err)
+	}
+	return nil
 }
 
 // toSNS does Publish, by the query protocol.
@@ -57,8 +66,25 @@ func (s *Sender) toSNS(ctx context.Context, m *Message) error {
 		q.Set(entry+".Value.DataType", a.Type)
 		q.Set(entry+".Value.StringValue", a.Value)
 	}
-	_, err := s.call(ctx, m.To, SNS, "application/x-www-form-urlencoded; charset=utf-8", "", []byte(q.Encode()))
-	return err
+	answer, err := s.call(ctx, m.To, SNS, "application/x-www-form-urlencoded; charset=utf-8", "", []byte(q.Encode()))
+	if err != nil {
+		return err
+	}
+	var published struct {
+		PublishResult struct {
+			MessageID string `xml:"MessageId"`
+		}
+	}
+	if err := xml.Unmarshal(answer, &published); err != nil || published.PublishResult.MessageID == "" {
+		return noAnswer(m.To, "SNS", err)
+	}
+	return nil
+}
+
+// noAnswer is the error of a status that says yes and an answer that does not: that
+// of a proxy, or of another service at the endpoint.
+func noAnswer(to, service string, err error) error {
+	return &lambent.Error{Op: "deliver", Resource: to, Kind: lambent.KindUnavailable, Message: "its endpoint answered with what is no answer of " + service + "'s", Err: err}
 }
 
 type putEvents struct{ Entries []busEvent }
@@ -85,15 +111,11 @@ func (s *Sender) toEventBridge(ctx context.Context, m *Message) error {
 		FailedEntryCount int
 		Entries          []struct{ ErrorCode, ErrorMessage string }
 	}
-	if err := json.Unmarshal(answer, &put); err != nil {
-		return &lambent.Error{Op: "deliver", Resource: m.To, Kind: lambent.KindUnavailable, Message: "its endpoint answered with what is no answer of EventBridge's", Err: err}
+	if err := json.Unmarshal(answer, &put); err != nil || len(put.Entries) != 1 {
+		return noAnswer(m.To, "EventBridge", err)
 	}
-	if put.FailedEntryCount > 0 || len(put.Entries) == 1 && put.Entries[0].ErrorCode != "" { // it answers 200 all the same
-		code, text := "", ""
-		if len(put.Entries) > 0 {
-			code, text = put.Entries[0].ErrorCode, put.Entries[0].ErrorMessage
-		}
-		return refused(m.To, http.StatusOK, code, text)
+	if e := put.Entries[0]; put.FailedEntryCount > 0 || e.ErrorCode != "" { // it answers 200 all the same
+		return refused(m.To, http.StatusOK, e.ErrorCode, e.ErrorMessage)
 	}
 	return nil
 }
@@ -152,11 +174,10 @@ func (s *Sender) sign(r *http.Request, service Service, body []byte) error {
 func errorIn(answer []byte) (code, text string) {
 	var doc struct {
 		Type    string `json:"__type"`
-		Lower   string `json:"message"`
-		Message string `json:"Message"`
+		Message string // some services begin it with a small letter, some send both
 	}
 	if json.Unmarshal(answer, &doc) == nil && doc.Type != "" {
-		return doc.Type[strings.LastIndexByte(doc.Type, '#')+1:], doc.Lower + doc.Message
+		return doc.Type[strings.LastIndexByte(doc.Type, '#')+1:], doc.Message
 	}
 	var query struct {
 		Error struct{ Code, Message string }

@@ -43,7 +43,7 @@ type service struct {
 }
 
 func newService(t *testing.T) *service {
-	s := &service{status: 200, answer: "{}"}
+	s := &service{status: 200, answer: `{"MessageId":"1"}`}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
@@ -154,6 +154,7 @@ func TestServicesGetSignedRequestsOfTheirProtocol(t *testing.T) {
 	}
 
 	m.To = topic
+	a.answers(200, `<PublishResponse xmlns="http://sns.amazonaws.com/doc/2010-03-31/"><PublishResult><MessageId>1</MessageId></PublishResult></PublishResponse>`)
 	if err := s.Send(t.Context(), m); err != nil {
 		t.Fatal(err)
 	}
@@ -203,6 +204,9 @@ func TestServicesRefusalsAreToldByWhetherTryingAgainMayHelp(t *testing.T) {
 		{"arn:aws:sns:eu-test-1:111122223333:t", `<ErrorResponse><Error><Code>InvalidParameter</Code><Message>too long</Message></Error></ErrorResponse>`, 400, lambent.KindInvalid, "too long"},
 		{"arn:aws:events:eu-test-1:111122223333:event-bus/b", `{"FailedEntryCount":1,"Entries":[{"ErrorCode":"ThrottlingException","ErrorMessage":"slow"}]}`, 200, lambent.KindUnavailable, "ThrottlingException: slow"},
 		{"arn:aws:events:eu-test-1:111122223333:event-bus/b", `{"FailedEntryCount":1,"Entries":[{"ErrorCode":"MalformedDetail","ErrorMessage":"bad"}]}`, 200, lambent.KindInvalid, "MalformedDetail"},
+		{"arn:aws:sqs:eu-test-1:111122223333:q", `{}`, 200, lambent.KindUnavailable, "no answer of SQS's"},
+		{"arn:aws:sns:eu-test-1:111122223333:t", `<html/>`, 200, lambent.KindUnavailable, "no answer of SNS's"},
+		{"arn:aws:events:eu-test-1:111122223333:event-bus/b", `{}`, 200, lambent.KindUnavailable, "no answer of EventBridge's"},
 		{"arn:aws:events:eu-test-1:111122223333:event-bus/b", `<html>`, 200, lambent.KindUnavailable, "no answer of EventBridge's"},
 		{"arn:aws:events:eu-test-1:111122223333:event-bus/b", `{"__type":"AccessDeniedException","Message":"no"}`, 400, lambent.KindUnavailable, "AccessDeniedException: no"},
 	} {
