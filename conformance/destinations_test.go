@@ -387,7 +387,7 @@ func TestSecurityURLsOfDestinationsDoNotLeadToTheServerOrItsNeighbours(t *testin
 	c.Create(t, picky("work"))
 	queue := "arn:aws:sqs:" + lab.Region + ":" + c.Account + ":q"
 	wantError[*types.InvalidParameterValueException](t, destinationsOf(t, c, "work", "", queue, ""), "InvalidParameterValueException",
-		"This server has no endpoint of that service, so "+queue+" would get nothing: the setting endpoints.sqs has to say where it is.")
+		"Nothing can be delivered to "+queue+": this server has no endpoint of the service; the setting endpoints.sqs has to say where it is.")
 	for _, place := range []string{"http://169.254.169.254/latest/meta-data", "http://[fe80::1]/", "http://0.0.0.0:1/", "http://u:p@example.com/", "gopher://example.com/"} {
 		if got := setSettings(t, c, "work", op{"destinations": op{"on_success": place}}); got.Status != http.StatusBadRequest {
 			t.Errorf("%s: %d %s", place, got.Status, got.Body)
@@ -458,7 +458,7 @@ func TestSecurityNothingIsDeliveredThatTheRoleMayNotSend(t *testing.T) {
 	wantError[*types.InvalidParameterValueException](t, err, "InvalidParameterValueException", "The provided execution role does not have permissions to call SendMessage on SQS")
 	other := "arn:aws:sqs:" + lab.Region + ":999999999999:q"
 	wantError[*types.InvalidParameterValueException](t, destinationsOf(t, c, "sender", "", other, ""), "InvalidParameterValueException",
-		other+" is of another account, and the setting endpoints.targets does not allow it for account "+closed.account+".")
+		"Nothing can be delivered to "+other+": it is of another account, and the setting endpoints.targets does not allow it for account "+closed.account+".")
 	if err := destinationsOf(t, c, "sender", "", queue, ""); err != nil {
 		t.Fatal(err)
 	}

@@ -84,14 +84,14 @@ func (d *deliveries) send(ctx context.Context, m *invoke.Message) error {
 func (d *deliveries) deliverable(account lambent.AccountID, role, arn string) error {
 	action := "lambda:InvokeFunction"
 	if to, err := deliver.ParseARN(arn); err == nil {
-		refuse := func(message string) error {
-			return &lambent.Error{Op: "deliver", Resource: arn, Kind: lambent.KindInvalid, Message: message}
+		refuse := func(why string) error {
+			return &lambent.Error{Op: "deliver", Resource: arn, Kind: lambent.KindInvalid, Message: "Nothing can be delivered to " + arn + ": " + why + "."}
 		}
 		if err := d.sender.Configured(to); err != nil {
 			return refuse(err.Error())
 		}
 		if !d.cfg.MayDeliver(account, to.Account, arn) {
-			return refuse(arn + " is of another account, and the setting endpoints.targets does not allow it for account " + string(account) + ".")
+			return refuse("it is of another account, and the setting endpoints.targets does not allow it for account " + string(account))
 		}
 		action = to.Service.Action()
 	}

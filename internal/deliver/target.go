@@ -85,12 +85,10 @@ func (s *Sender) endpoint(service Service) string {
 // there are.
 func (s *Sender) Configured(r Resource) error {
 	if s.endpoint(r.Service) == "" {
-		//lint:ignore ST1005 a whole sentence, for callers of the API
-		return fmt.Errorf("This server has no endpoint of that service, so %s would get nothing: the setting %s has to say where it is.", r.ARN, r.Service.Setting())
+		return fmt.Errorf("this server has no endpoint of the service; the setting %s has to say where it is", r.Service.Setting())
 	}
 	if r.Region != s.opts.Endpoints.Region {
-		//lint:ignore ST1005 as above
-		return fmt.Errorf("%s is of another region than the endpoints that this server is configured with, which are of %s (endpoints.region).", r.ARN, s.opts.Endpoints.Region)
+		return fmt.Errorf("it is of another region than this server's endpoints, which are of %s (endpoints.region)", s.opts.Endpoints.Region)
 	}
 	return nil
 }
