@@ -197,7 +197,8 @@ func TestRecordsGoToFunctionsAsAWSWritesThem(t *testing.T) {
 	}
 }
 
-// An endpoint that is down at first has its record when it is up, signed.
+// An endpoint that is down at first has its record when it is up, signed, though the
+// server was killed meanwhile. The function has not run again for it.
 func TestAnEndpointThatIsDownHasItsRecordWhenItIsUp(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -208,7 +209,8 @@ func TestAnEndpointThatIsDownHasItsRecordWhenItIsUp(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s := newServer(t, soon...)
+	data := newData(t)
+	s := lab.Run(t, lab.Config{Bin: fix.bin, Data: data, Flags: soon})
 	c := s.Caller(t, fix.accounts.Next())
 	c.Create(t, picky("work"))
 	if got := setSettings(t, c, "work", op{"destinations": op{"on_success": "http://" + address + "/hook?of=work", "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}}); got.Status != http.StatusOK || bytes.Contains(got.Body, []byte("MfKQ")) {
@@ -225,6 +227,9 @@ func TestAnEndpointThatIsDownHasItsRecordWhenItIsUp(t *testing.T) {
 		}
 		return errors.New("nothing was tried yet")
 	})
+	s.Kill()
+	s = lab.Run(t, lab.Config{Bin: fix.bin, Data: data, Flags: soon})
+	c = s.Caller(t, c.Account)
 	h := &hook{}
 	if l, err = net.Listen("tcp", address); err != nil {
 		t.Fatal(err)
@@ -240,6 +245,9 @@ func TestAnEndpointThatIsDownHasItsRecordWhenItIsUp(t *testing.T) {
 	}
 	if all := failuresOf(t, c, ""); len(all) != 0 {
 		t.Errorf("failures are %+v", all)
+	}
+	if executions, err := s.Executions("function=work&limit=10"); err != nil || len(executions) > 1 {
+		t.Errorf("%d executions, %v", len(executions), err)
 	}
 }
 
