@@ -74,7 +74,9 @@ func TestRecordsAreAWSsAndGoToEachPlace(t *testing.T) {
 				return answered(inv), nil
 			}
 		})
-		s.accept(t, `f {"n":1}`, `f "bad"`)
+		s.accept(t, `f {"n":1}`)
+		synctest.Wait() // so that it is the first
+		s.accept(t, `f "bad"`)
 		synctest.Wait()
 		for _, place := range []string{hook, topic} {
 			m := s.sentTo(place)[0]
@@ -85,14 +87,14 @@ func TestRecordsAreAWSsAndGoToEachPlace(t *testing.T) {
 			}
 		}
 		m := s.sentTo(queue1)[0]
-		want := map[string]any{"version": "1.0", "requestContext": map[string]any{"requestId": `f "bad"-1`, "functionArn": "arn:aws:lambda:eu-test-1:000000000000:function:f:$LATEST", "condition": "RetriesExhausted", "approximateInvokeCount": 1.0},
+		want := map[string]any{"version": "1.0", "requestContext": map[string]any{"requestId": `f "bad"-0`, "functionArn": "arn:aws:lambda:eu-test-1:000000000000:function:f:$LATEST", "condition": "RetriesExhausted", "approximateInvokeCount": 1.0},
 			"requestPayload": "bad", "responseContext": map[string]any{"statusCode": 200.0, "executedVersion": "7", "functionError": "Unhandled"}, "responsePayload": map[string]any{"errorType": "Oops", "errorMessage": strings.Repeat("é", 600)}}
 		if diff := cmp.Diff(want, withoutTime(t, m.Body)); diff != "" || m.Success {
 			t.Errorf("%+v (-want +got):\n%s", m, diff)
 		}
 		letters := s.sentTo(topic)
 		letter := letters[len(letters)-1]
-		if string(letter.Body) != `"bad"` || !slices.Equal(letter.Attributes, []Attribute{{"RequestID", "String", `f "bad"-1`}, {"ErrorCode", "Number", "200"}, {"ErrorMessage", "String", strings.Repeat("é", 512)}}) {
+		if string(letter.Body) != `"bad"` || !slices.Equal(letter.Attributes, []Attribute{{"RequestID", "String", `f "bad"-0`}, {"ErrorCode", "Number", "200"}, {"ErrorMessage", "String", strings.Repeat("é", 512)}}) {
 			t.Errorf("the dead letter is %s %+v", letter.Body, letter.Attributes)
 		}
 		if s.failure(t).Reason != "function_error" || s.queue.unsettled() != 0 {
