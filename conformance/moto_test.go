@@ -1,3 +1,5 @@
+//go:build moto
+
 package conformance
 
 import (
@@ -22,13 +24,14 @@ import (
 	"lambent/conformance/lab"
 )
 
-// moto runs somebody else's SQS, SNS and EventBridge, where it is installed: it was
-// written by others, from AWS's documentation.
+// moto runs somebody else's SQS, SNS and EventBridge: it was written by others,
+// from AWS's documentation. It is neither a Go module nor a package of Debian's, so
+// this is for machines that have it: go test -tags moto.
 func moto(t *testing.T) (url string) {
 	t.Helper()
 	program, err := exec.LookPath("moto_server")
 	if err != nil {
-		t.Skip("moto_server is not installed (pip install 'moto[server]')")
+		t.Fatal("moto_server is not installed (pip install 'moto[server]')")
 	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
