@@ -26,6 +26,13 @@ const MaxRetries = 3
 // MaxActions is how many actions one answer may have.
 const MaxActions = 10
 
+// The bounds of what an answer has tried again, in bytes: those of an event, and of
+// a version's or an alias' name.
+const (
+	MaxPayload   = 1 << 20
+	MaxQualifier = 128
+)
+
 // Deed is a kind of action of the platform.
 type Deed string
 
@@ -80,6 +87,12 @@ func (a *Answer) check() error {
 			return fmt.Errorf("payload and qualifier are for the decision %q", Retry)
 		}
 	case Retry:
+		if len(a.Payload) > MaxPayload {
+			return fmt.Errorf("the payload has %d bytes, and an event has %d at most", len(a.Payload), MaxPayload)
+		}
+		if a.Qualifier != nil && len(*a.Qualifier) > MaxQualifier {
+			return fmt.Errorf("the qualifier has %d bytes, and a version's or an alias' name has %d at most", len(*a.Qualifier), MaxQualifier)
+		}
 	default:
 		return fmt.Errorf("decision %.40q is none of %q and %q", a.Decision, Retry, Drop)
 	}

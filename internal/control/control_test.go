@@ -84,7 +84,12 @@ func TestDeclarationsThatMakeNoSenseAreRefused(t *testing.T) {
 		`{"schema":7}`:                                               "schema",
 		`{"schema":{"title":"` + strings.Repeat("x", 70_000) + `"}}`: "are over",
 	} {
-		if err := json.Unmarshal([]byte(text), new(control.Expectation)); err == nil || !strings.Contains(err.Error(), why) {
+		var e control.Expectation
+		err := json.Unmarshal([]byte(text), &e)
+		if err == nil {
+			_, err = e.Compile()
+		}
+		if err == nil || !strings.Contains(err.Error(), why) {
 			t.Errorf("%.80s: %v, want %q", text, err, why)
 		}
 	}
@@ -172,6 +177,7 @@ func TestAControlFunctionsAnswerIsReadStrictly(t *testing.T) {
 	}
 	for text, why := range map[string]string{
 		`[]`: "cannot", `"retry"`: "cannot", `{"decision":"again"}`: "none of", `{"decison":"retry"}`: "unknown field",
+		`{"decision":"retry","payload":"` + strings.Repeat("x", 1<<20) + `"}`: "has 1048578 bytes", `{"decision":"retry","qualifier":"` + strings.Repeat("x", 129) + `"}`: "has 129 bytes",
 		`{"decision":"drop","payload":{}}`: "are for", `{"payload":{}}`: "are for", `{"qualifier":"1"}`: "are for",
 		`{"actions":[{"do":"explode"}]}`: "none of", `{"actions":[{"do":"roll_back_alias"}]}`: "needs an alias",
 		`{"actions":[{"do":"pause_source"}]}`: "needs the uuid", `{"actions":[{"do":"reserve_concurrency","value":-1}]}`: "below 0",

@@ -196,6 +196,39 @@ func TestAControlFunctionThatFailsStartsNone(t *testing.T) {
 	}
 }
 
+// Whatever control functions answer: what they have tried again can be written, and
+// so is not tried for ever.
+func TestSecurityWhatControlFunctionsAnswerAlwaysFits(t *testing.T) {
+	note, _ := json.Marshal(strings.Repeat("\x01<", 600)) // six bytes each, where it is written
+	rules := "[" + strings.Repeat(`{"on":"error","function":"fixer"},`, 9) + `{"on":"error","function":"fixer"}]`
+	for name, c := range map[string]struct {
+		answer string
+		calls  int
+		told   string
+	}{
+		"a payload of 2 MB":      {`{"decision":"retry","payload":"` + strings.Repeat("x", 2<<20) + `"}`, 1, "an event has 1048576 at most"},
+		"a qualifier of 1 MB":    {`{"decision":"retry","qualifier":"` + strings.Repeat("x", 1<<20) + `"}`, 1, "128 at most"},
+		"a payload of just 1 MB": {`{"decision":"retry","note":` + string(note) + `,"payload":"` + strings.Repeat("x", 1<<20-2) + `"}`, 4, "it is left"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onStage(t, func(t *testing.T, s *stage) {
+				s.controlled(t, rules, func(*lambent.Invocation) (*lambent.Result, error) {
+					return failed("Oops", strings.Repeat("<", 1<<20)), nil
+				}, func(incident) string { return c.answer })
+				s.set(func() { s.rules["f"] = EventRules{MaxAge: time.Hour} })
+				s.accept(t, `f 1`)
+				rest(2 * time.Hour)
+				if n := len(s.payloadsOf("f")); n != c.calls || s.queue.unsettled() != 0 {
+					t.Errorf("it was called %d times, want %d; %d events are left", n, c.calls, s.queue.unsettled())
+				}
+				if told := strings.Join(s.failure(t).Actions, "\n"); !strings.Contains(told, c.told) {
+					t.Errorf("the failure tells %.2000q", told)
+				}
+			})
+		})
+	}
+}
+
 func TestRulesAreForTheirOwnTrigger(t *testing.T) {
 	for reason, f := range map[string]func(inv *lambent.Invocation) (*lambent.Result, error){
 		"error":    func(*lambent.Invocation) (*lambent.Result, error) { return failed("Oops", "no"), nil },

@@ -161,8 +161,9 @@ func (p *progress) tell(done []string) {
 	p.Done = p.Done[max(0, len(p.Done)-most):]
 }
 
-// brief is p without the function's answers, which fits in any case.
-func (p progress) brief() []byte {
+// brief is p without the function's answers, and with as much of what control
+// functions did, the newest of it, as there is room for.
+func (p progress) brief(room int) []byte {
 	cut := func(o *outcome) *outcome {
 		if o == nil {
 			return nil
@@ -174,6 +175,18 @@ func (p progress) brief() []byte {
 		return &c
 	}
 	p.Last, p.Final = cut(p.Last), cut(p.Final)
-	state, _ := p.write(0)
-	return state
+	done := &p.Done
+	if p.Last != nil {
+		p.Last.Done = nil // p has it
+	}
+	if p.Final != nil {
+		done = &p.Final.Done
+	}
+	for {
+		state, fits := p.write(room)
+		if fits || len(*done) == 0 {
+			return state
+		}
+		*done = (*done)[1:]
+	}
 }

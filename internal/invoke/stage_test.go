@@ -136,6 +136,9 @@ func (c *fakeClaim) Retry(_ context.Context, after time.Duration) error {
 	c.q.mu.Lock()
 	err := c.q.writeErr
 	c.q.mu.Unlock()
+	if n := len(c.changed.Payload); err == nil && (n > queue.MaxPayload || n+len(c.changed.State) > queue.MaxPayload+60<<10) {
+		err = &lambent.Error{Op: "retry", Kind: lambent.KindTooLarge}
+	}
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,9 @@ func (d *Dispatcher) work(j *job, c Claim) step {
 	rules := d.opts.Rules(e.Line)
 	if s, ok := before(rules, d.opts.Times, c.Age(), e.Attempts, d.lastOf(j, p)); ok {
 		j.needsNone()
+		if len(p.Done) > 0 { // on this event, whatever became of others of its line
+			s.out.Done = p.Done
+		}
 		return d.finish(c, s.out)
 	}
 	inv := &lambent.Invocation{
@@ -136,7 +139,7 @@ func (d *Dispatcher) again(c Claim, p progress, after time.Duration, reason stri
 	e := c.Event()
 	state, ok := p.write(room(e))
 	if !ok {
-		state = p.brief()
+		state = p.brief(room(e))
 	}
 	e.State = state
 	d.opts.Watch.Retried(reason)
