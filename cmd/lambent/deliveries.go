@@ -100,30 +100,3 @@ func (d *deliveries) deliverable(account lambent.AccountID, role, arn string) er
 	}
 	return &lambent.Error{Op: "deliver", Resource: arn, Kind: lambent.KindDenied, Message: fmt.Sprintf("the function's execution role %s does not allow %s", role, action)}
 }
-
-// checkedSettings refuses URLs of destinations that are addresses which are not
-// connected to; what names mean is found out when they are.
-type checkedSettings struct {
-	*registry.Registry
-	guard *egress.Guard
-}
-
-// SetPlatformSettings implements api.PlatformSettings.
-func (s checkedSettings) SetPlatformSettings(ctx context.Context, account lambent.AccountID, name lambent.FunctionName, set *registry.PlatformSettings) error {
-	if set != nil && set.Destinations != nil {
-		for _, place := range []string{set.Destinations.OnSuccess, set.Destinations.OnFailure} {
-			if place == "" {
-				continue
-			}
-			u, err := deliver.ParseURL(place)
-			if err == nil {
-				err = s.guard.Check(u.Hostname(), deliver.Port(u))
-			}
-			if err != nil {
-				return &lambent.Error{Op: "set settings", Resource: string(name), Kind: lambent.KindInvalid,
-					Message: "destinations: nothing is delivered to " + place + ": " + err.Error() + ", and the setting destinations.allow does not allow it"}
-			}
-		}
-	}
-	return s.Registry.SetPlatformSettings(ctx, account, name, set)
-}

@@ -261,7 +261,7 @@ func runServer(ctx context.Context, cfg config.Config, log *slog.Logger, ready f
 	}
 	door.HandleMachine(workers, hostName)
 	door.HandleLogs(logs)
-	door.HandleSettings(checkedSettings{functions, deliveries.guard})
+	door.HandleSettings(checkedSettings{functions, deliveries.guard, verdicts})
 	door.HandleFailures(failed)
 	door.HandleExecutions(executions)
 	door.HandleQueues(events)

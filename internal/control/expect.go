@@ -35,8 +35,8 @@ func (e Expectation) MarshalJSON() ([]byte, error) {
 	return json.Marshal(expectationJSON(e))
 }
 
-// UnmarshalJSON reads what Compile can compile; the error says what is wrong with
-// it.
+// UnmarshalJSON reads a document that Compile may be able to compile: whether it
+// is, takes what its writer makes it take, and is not found out here.
 func (e *Expectation) UnmarshalJSON(text []byte) error {
 	var doc expectationJSON
 	if err := strict(text, &doc); err != nil {
@@ -45,11 +45,13 @@ func (e *Expectation) UnmarshalJSON(text []byte) error {
 	if doc.Schema == nil && doc.Predicate == "" {
 		return errors.New("expect: it has neither a schema nor a predicate")
 	}
-	read := Expectation(doc)
-	if _, err := read.Compile(); err != nil {
-		return err
+	if n := len(doc.Schema); n > MaxSchema {
+		return fmt.Errorf("expect: schema: %d bytes are over the %d there may be", n, MaxSchema)
 	}
-	*e = read
+	if n := len(doc.Predicate); n > MaxPredicate {
+		return fmt.Errorf("expect: predicate: %d bytes are over the %d there may be", n, MaxPredicate)
+	}
+	*e = Expectation(doc)
 	return nil
 }
 
@@ -59,7 +61,8 @@ type Check struct {
 	predicate *predicate           // nil: none
 }
 
-// Compile makes it ready.
+// Compile makes it ready; the error says what is wrong with it. What that takes is
+// up to who wrote it, as with Check.Of.
 func (e Expectation) Compile() (c Check, err error) {
 	if e.Schema != nil {
 		if c.schema, err = readSchema(e.Schema); err != nil {
@@ -75,9 +78,6 @@ func (e Expectation) Compile() (c Check, err error) {
 }
 
 func readSchema(text []byte) (*jsonschema.Resolved, error) {
-	if len(text) > MaxSchema {
-		return nil, fmt.Errorf("%d bytes are over the %d there may be", len(text), MaxSchema)
-	}
 	var schema jsonschema.Schema
 	if err := json.Unmarshal(text, &schema); err != nil {
 		return nil, err

@@ -19,9 +19,6 @@ type predicate struct {
 
 // readPredicate compiles a predicate, or says what is wrong with it.
 func readPredicate(text string) (*predicate, error) {
-	if len(text) > MaxPredicate {
-		return nil, fmt.Errorf("%d bytes are over the %d there may be", len(text), MaxPredicate)
-	}
 	env, err := cel.NewEnv(cel.Variable("response", cel.DynType), cel.Variable("event", cel.DynType), ext.Strings())
 	if err != nil {
 		return nil, err

@@ -74,26 +74,54 @@ func (j *Judge) Check(ctx context.Context, account lambent.AccountID, e *control
 	if err != nil {
 		return fmt.Errorf("the answer cannot be judged: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	w, err := j.acquire(ctx, account)
+	return j.judge(ctx, account, declared, response, event)
+}
+
+// CheckDeclared tells why nothing can be held against what is declared to be right,
+// KindInvalid; nil where it can. That takes what an answer takes, and has the same
+// bounds.
+func (j *Judge) CheckDeclared(ctx context.Context, account lambent.AccountID, e *control.Expectation) error {
+	declared, err := json.Marshal(e)
+	if err == nil {
+		err = j.judge(ctx, account, declared)
+	}
 	if err != nil {
-		return fmt.Errorf("the answer cannot be judged: %w", err)
-	}
-	stop := context.AfterFunc(ctx, w.kill)
-	why, err := w.ask(declared, response, event)
-	if !stop() || err != nil {
-		err = j.lose(ctx, w)
-		if why == "" {
-			return err
-		}
-	} else {
-		j.release(w)
-	}
-	if why != "" {
-		return errors.New(why)
+		return &lambent.Error{Op: "read expectation", Kind: lambent.KindInvalid, Message: err.Error(), Err: err}
 	}
 	return nil
+}
+
+// judge has a process look at what is declared, and an answer and its event where
+// they are given. One that somebody else has ended, as a machine without memory
+// does, is none's fault: then another one is asked, once.
+func (j *Judge) judge(ctx context.Context, account lambent.AccountID, texts ...[]byte) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for again := true; ; again = false {
+		w, err := j.acquire(ctx, account)
+		if err != nil {
+			return fmt.Errorf("it cannot be judged: %w", err)
+		}
+		stop := context.AfterFunc(ctx, w.kill)
+		why, err := w.ask(texts...)
+		switch {
+		case stop() && err == nil:
+			j.release(w)
+		default:
+			err = j.lose(ctx, w)
+			if why != "" {
+				break
+			}
+			if again && w.wasKilled() && ctx.Err() == nil {
+				continue
+			}
+			return err
+		}
+		if why != "" {
+			return errors.New(why)
+		}
+		return nil
+	}
 }
 
 // acquire gives the account's process to one caller.
@@ -270,13 +298,26 @@ func (w *worker) why(ctx context.Context) error {
 		return fmt.Errorf("to hold the answer against what is expected took more than the %v of computing there is", cpuLimit)
 	case w.cmd.ProcessState.ExitCode() == exitTooMuch:
 		return fmt.Errorf("to hold the answer against what is expected took more than the %d MiB of memory there are", memoryLimit>>20)
+	case w.wasKilled():
+		return errors.New("the process that holds the answer against what is expected was ended by the machine")
 	default: // Go's runtime has ended it
 		return fmt.Errorf("to hold the answer against what is expected went too deep, in a circle, or took more memory than there is (%v)", w.cmd.ProcessState)
 	}
 }
 
-// ask has one answer judged; why is empty where it is right.
+// wasKilled tells whether the process, which has ended, was ended by another one:
+// by this one only where nobody waits for it any more.
+func (w *worker) wasKilled() bool {
+	status, ok := w.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	return ok && status.Signaled() && status.Signal() == syscall.SIGKILL
+}
+
+// ask has one answer judged, or without it what is declared; why is empty where it
+// is right.
 func (w *worker) ask(texts ...[]byte) (why string, err error) {
+	if err := writeText(w.to, []byte{byte(len(texts))}); err != nil {
+		return "", err
+	}
 	for _, t := range texts {
 		if err := writeText(w.to, t); err != nil {
 			return "", err

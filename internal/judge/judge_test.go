@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"lambent"
@@ -44,18 +46,25 @@ func open(t *testing.T, o judge.Options) *judge.Judge {
 }
 
 // children counts this process's.
-func children(t *testing.T) int {
+func children(t *testing.T) int { return len(childIDs(t)) }
+
+func childIDs(t *testing.T) (pids []int) {
 	t.Helper()
 	tasks, err := os.ReadDir("/proc/self/task")
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := 0
 	for _, task := range tasks {
 		b, _ := os.ReadFile("/proc/self/task/" + task.Name() + "/children") // the thread may have ended
-		n += len(strings.Fields(string(b)))
+		for _, field := range strings.Fields(string(b)) {
+			pid, err := strconv.Atoi(field)
+			if err != nil {
+				t.Fatal(err)
+			}
+			pids = append(pids, pid)
+		}
 	}
-	return n
+	return pids
 }
 
 func expect(t *testing.T, predicate, schema string) *control.Expectation {
@@ -122,6 +131,56 @@ func TestSecurityWhatIsDeclaredTakesNoMoreThanThereIs(t *testing.T) {
 			t.Errorf("after %.60s%s: %v", c.predicate, c.schema, err)
 		}
 	}
+}
+
+// What it takes to read what is declared is bounded, too: schemas and predicates
+// that are nested deep take minutes.
+func TestSecurityWhatIsDeclaredIsReadWithinBounds(t *testing.T) {
+	j := open(t, judge.Options{})
+	for _, c := range []struct{ predicate, schema, why string }{
+		{"", strings.Repeat(`{"not":`, 8100) + "{}" + strings.Repeat("}", 8100), "than"},
+		{strings.Repeat("{1:", 240) + "1" + strings.Repeat("}", 240) + " == {}", "", "of computing"},
+		{"response ==", "", "Syntax error"},
+		{"", `{"pattern":"("}`, "pattern"},
+		{"response == 1", `{"type":"integer"}`, ""},
+	} {
+		err := j.CheckDeclared(t.Context(), "a", expect(t, c.predicate, c.schema))
+		switch {
+		case c.why == "" && err != nil:
+			t.Errorf("%.60s%.60s: %v", c.predicate, c.schema, err)
+		case c.why != "" && (lambent.KindOf(err) != lambent.KindInvalid || !strings.Contains(err.Error(), c.why)):
+			t.Errorf("%.60s%.60s: %v, want %q", c.predicate, c.schema, err, c.why)
+		}
+	}
+}
+
+// A process that something else ends, as a machine does that is out of memory, says
+// nothing about an answer.
+func TestAProcessThatIsKilledIsReplaced(t *testing.T) {
+	j := open(t, judge.Options{})
+	e := expect(t, "response == 1", "")
+	for range 3 {
+		if err := j.Check(t.Context(), "a", e, []byte("1"), nil); err != nil {
+			t.Error(err)
+		}
+		for _, pid := range judges(t) {
+			if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+// judges are this process's that judge.
+func judges(t *testing.T) (pids []int) {
+	t.Helper()
+	for _, pid := range childIDs(t) {
+		line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if err == nil && strings.HasPrefix(string(line), "lambent-judge") {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 func TestWhoNoLongerWaitsEndsTheProcess(t *testing.T) {

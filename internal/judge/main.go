@@ -46,19 +46,15 @@ func Main() error {
 	watch.timer = time.AfterFunc(math.MaxInt64, watch.look)
 	in, checks := bufio.NewReader(os.Stdin), map[string]control.Check{}
 	for {
-		var texts [3][]byte
-		for k := range texts {
-			var err error
-			texts[k], err = readText(in, math.MaxUint32)
-			if k == 0 && errors.Is(err, io.EOF) {
-				return nil
-			}
-			if err != nil {
-				return fmt.Errorf("judge: read an answer: %w", err)
-			}
+		texts, err := readTexts(in)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("judge: read an answer: %w", err)
 		}
 		watch.begin()
-		why := verdict(checks, texts[0], texts[1], texts[2])
+		why := verdict(checks, texts)
 		watch.timer.Stop()
 		if err := writeText(os.Stdout, []byte(why)); err != nil {
 			return fmt.Errorf("judge: tell: %w", err)
@@ -69,8 +65,28 @@ func Main() error {
 // mostChecks is how many expectations a process keeps compiled.
 const mostChecks = 64
 
-// verdict tells why an answer is not right.
-func verdict(checks map[string]control.Check, declared, response, event []byte) string {
+// readTexts reads what one question is of: what is declared, and the answer and its
+// event, or neither. io.EOF is that there is no more.
+func readTexts(in io.Reader) (texts [][]byte, err error) {
+	head, err := readText(in, 1)
+	if err != nil {
+		return nil, err
+	}
+	if len(head) != 1 || head[0] != 1 && head[0] != 3 {
+		return nil, fmt.Errorf("%v is no number of texts", head)
+	}
+	texts = make([][]byte, head[0])
+	for k := range texts {
+		if texts[k], err = readText(in, math.MaxUint32); err != nil {
+			return nil, errors.Join(errors.New("it ends within an answer"), err)
+		}
+	}
+	return texts, nil
+}
+
+// verdict tells why what is declared, or an answer, is not right.
+func verdict(checks map[string]control.Check, texts [][]byte) string {
+	declared := texts[0]
 	check, ok := checks[string(declared)]
 	if !ok {
 		var e control.Expectation
@@ -79,14 +95,17 @@ func verdict(checks map[string]control.Check, declared, response, event []byte) 
 			check, err = e.Compile()
 		}
 		if err != nil {
-			return err.Error()
+			return fmt.Sprintf("%.2000s", err)
 		}
 		if len(checks) >= mostChecks {
 			clear(checks)
 		}
 		checks[string(declared)] = check
 	}
-	if err := check.Of(response, event); err != nil {
+	if len(texts) == 1 {
+		return ""
+	}
+	if err := check.Of(texts[1], texts[2]); err != nil {
 		return fmt.Sprintf("%.2000s", err)
 	}
 	return ""
