@@ -1,6 +1,7 @@
 package invoke
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -118,6 +119,27 @@ func incidentOf(inv *lambent.Invocation, out *outcome) incident {
 	return incident{Account: inv.Account, Function: inv.Function, Qualifier: inv.Qualifier, Version: out.Version, RequestID: inv.RequestID,
 		Async: inv.Asynchronous, Reason: out.Reason, ErrorType: out.ErrorType, Message: out.Message, Attempts: out.Attempts,
 		ReceivedAt: inv.ReceivedAt, Payload: rawJSON(inv.Payload), Response: rawJSON(out.Response), MostRetries: control.MaxRetries}
+}
+
+// mostIncident is what a function can be called with: AWS's 6 MB.
+const mostIncident = 6 << 20
+
+// text is the event for a control function. Where it is more than a function can
+// be called with, it is without the answer, or the payload, too.
+func (i incident) text() ([]byte, error) {
+	for {
+		var b bytes.Buffer
+		enc := json.NewEncoder(&b)
+		enc.SetEscapeHTML(false) // which makes up to six bytes of one
+		err := enc.Encode(i)
+		if err != nil || b.Len() <= mostIncident || i.Response == nil && i.Payload == nil {
+			return bytes.TrimRight(b.Bytes(), "\n"), err
+		}
+		if i.Response == nil {
+			i.Payload = nil
+		}
+		i.Response = nil
+	}
 }
 
 // rawJSON is what a function was given or gave, where it is JSON, as it should be.
@@ -259,7 +281,7 @@ func (c *Controls) one(ctx context.Context, r control.Rule, what *incident, v *v
 		say("cannot be called: %s", told(err))
 		return
 	}
-	payload, err := json.Marshal(what)
+	payload, err := what.text()
 	if err != nil {
 		say("cannot be told: %s", err)
 		return

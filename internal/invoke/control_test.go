@@ -229,6 +229,25 @@ func TestSecurityWhatControlFunctionsAnswerAlwaysFits(t *testing.T) {
 	}
 }
 
+// A control function is told what it can be called with: of a large answer that
+// there was one, not what it was.
+func TestAnIncidentIsNoLargerThanAnEvent(t *testing.T) {
+	large := func(n int) json.RawMessage { return json.RawMessage(`"` + strings.Repeat("<", n) + `"`) }
+	for _, c := range []struct{ payload, response int }{{1 << 20, 4 << 20}, {1 << 20, 6 << 20}, {6 << 20, 1}, {0, 0}} {
+		text, err := incident{Payload: large(c.payload), Response: large(c.response), Reason: "unexpected_result"}.text()
+		var told incident
+		if err == nil {
+			err = json.Unmarshal(text, &told)
+		}
+		if err != nil || len(text) > mostIncident || told.Reason != "unexpected_result" {
+			t.Errorf("%+v: %d bytes, %v", c, len(text), err)
+		}
+		if fits := c.payload+c.response < 6<<20; (told.Response != nil) != fits || (told.Payload != nil) != (c.payload < 6<<20) {
+			t.Errorf("%+v: told are %d and %d bytes", c, len(told.Payload), len(told.Response))
+		}
+	}
+}
+
 func TestRulesAreForTheirOwnTrigger(t *testing.T) {
 	for reason, f := range map[string]func(inv *lambent.Invocation) (*lambent.Result, error){
 		"error":    func(*lambent.Invocation) (*lambent.Result, error) { return failed("Oops", "no"), nil },
