@@ -309,8 +309,9 @@ func TestEverythingIsThereAfterARestart(t *testing.T) {
 	if err := node.Close(); err != nil {
 		t.Fatal(err)
 	}
-	f = open(t, openNode(t, dir), nil)
-	f.wait() // whichever was pending
+	f = open(t, openNode(t, dir), make(chan error, 1))
+	f.prepare <- nil // now that somebody is told
+	f.wait()         // whichever was pending
 	if got := must(f.Function(account, "active", ""))(t); !cmp.Equal(got, active) {
 		t.Errorf("it came back as\n%s", cmp.Diff(active, got))
 	}
