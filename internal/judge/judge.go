@@ -15,6 +15,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -47,6 +48,10 @@ type Judge struct {
 	workers map[lambent.AccountID]*worker
 	// +checklocks:mu
 	changed chan struct{} // closed, and made anew, when a worker is free or gone
+	// +checklocks:mu
+	waiting map[lambent.AccountID]int // callers in acquire
+	// +checklocks:mu
+	queue []lambent.AccountID // of them, those without a process, in the order they get one
 }
 
 // New makes a judge; no process is started before it is needed.
@@ -60,7 +65,7 @@ func New(o Options) *Judge {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &Judge{opts: o, workers: map[lambent.AccountID]*worker{}, changed: make(chan struct{})}
+	return &Judge{opts: o, workers: map[lambent.AccountID]*worker{}, changed: make(chan struct{}), waiting: map[lambent.AccountID]int{}}
 }
 
 // patience is how long a verdict may take, on a clock: it is there for what the
@@ -124,8 +129,42 @@ func (j *Judge) judge(ctx context.Context, account lambent.AccountID, texts ...[
 	}
 }
 
-// acquire gives the account's process to one caller.
+// turn is how long an account keeps its process while others wait for theirs; the
+// answer that is being judged then is judged whole.
+const turn = 250 * time.Millisecond
+
+// enter counts a caller who waits for a process, until leave.
+func (j *Judge) enter(account lambent.AccountID) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.waiting[account]++
+}
+
+func (j *Judge) leave(account lambent.AccountID) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.waiting[account]--; j.waiting[account] == 0 {
+		delete(j.waiting, account)
+		j.unqueue(account)
+	}
+}
+
+// unqueue has an account not wait for a process any more, and others look whether
+// it is their turn.
+//
+// +checklocks:j.mu
+func (j *Judge) unqueue(account lambent.AccountID) {
+	if i := slices.Index(j.queue, account); i >= 0 {
+		j.queue = slices.Delete(j.queue, i, i+1)
+		j.tell()
+	}
+}
+
+// acquire gives the account's process to one caller. Accounts that have none get
+// one in turn, however many wait for each.
 func (j *Judge) acquire(ctx context.Context, account lambent.AccountID) (*worker, error) {
+	j.enter(account)
+	defer j.leave(account)
 	for {
 		w, wait, err := j.tryAcquire(account)
 		if err != nil || w != nil {
@@ -154,6 +193,12 @@ func (j *Judge) tryAcquire(account lambent.AccountID) (w *worker, wait <-chan st
 		w.idle.Stop()
 		return w, nil, nil
 	}
+	if !slices.Contains(j.queue, account) {
+		j.queue = append(j.queue, account)
+	}
+	if j.queue[0] != account {
+		return nil, j.changed, nil
+	}
 	if len(j.workers) >= j.opts.Processes {
 		var oldest *worker
 		for _, o := range j.workers {
@@ -166,11 +211,12 @@ func (j *Judge) tryAcquire(account lambent.AccountID) (w *worker, wait <-chan st
 		}
 		j.drop(oldest)
 	}
+	j.unqueue(account)
 	w, err = start(account)
 	if err != nil {
 		return nil, nil, err
 	}
-	w.busy = true
+	w.busy, w.began = true, time.Now()
 	w.idle = time.AfterFunc(j.opts.Idle, func() { j.retire(w) })
 	w.idle.Stop()
 	j.workers[account] = w
@@ -183,7 +229,7 @@ func (j *Judge) release(w *worker) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	w.busy, w.since = false, time.Now()
-	if j.closed {
+	if j.closed || len(j.queue) > 0 && w.since.Sub(w.began) > turn {
 		j.drop(w)
 		return
 	}
@@ -252,6 +298,7 @@ type worker struct {
 
 	// Guarded by the Judge's mu.
 	busy  bool
+	began time.Time
 	since time.Time // it is idle
 	idle  *time.Timer
 }

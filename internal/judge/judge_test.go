@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -152,6 +153,38 @@ func TestSecurityWhatIsDeclaredIsReadWithinBounds(t *testing.T) {
 			t.Errorf("%.60s%.60s: %v, want %q", c.predicate, c.schema, err, c.why)
 		}
 	}
+}
+
+// However many of an account's answers wait, and whatever each takes: another
+// account has its turn after the one that is being judged.
+func TestSecurityAccountsGetProcessesInTurn(t *testing.T) {
+	j := open(t, judge.Options{Processes: 1})
+	long := expect(t, strings.Repeat("[1,2,3,4,5,6,7,8,9].all(x, ", 12)+"response != ''"+strings.Repeat(")", 12), "")
+	var judged atomic.Int32
+	var all sync.WaitGroup
+	first := make(chan struct{})
+	for range 12 {
+		all.Go(func() {
+			if err := j.Check(t.Context(), "a", long, []byte(`"a"`), nil); err == nil {
+				t.Error("a whole second was enough")
+			}
+			if judged.Add(1) == 1 {
+				close(first)
+			}
+		})
+	}
+	<-first
+	before := judged.Load()
+	if err := j.Check(t.Context(), "b", expect(t, "response == 1", ""), []byte("1"), nil); err != nil {
+		t.Error(err)
+	}
+	if n := judged.Load() - before; n > 3 { // of eleven: some may have got the process before, or have been judged since
+		t.Errorf("%d answers were judged before", n)
+	}
+	if err := j.Close(); err != nil { // the others need not be judged
+		t.Error(err)
+	}
+	all.Wait()
 }
 
 // A process that something else ends, as a machine does that is out of memory, says
