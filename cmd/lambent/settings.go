@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 
 	"lambent"
+	"lambent/internal/control"
 	"lambent/internal/deliver"
 	"lambent/internal/egress"
 	"lambent/internal/judge"
@@ -37,6 +40,11 @@ func (s checkedSettings) SetPlatformSettings(ctx context.Context, account lamben
 			}
 		}
 	}
+	if set != nil {
+		if err := checkAsked(account, name, set.Control); err != nil {
+			return err
+		}
+	}
 	if set != nil && set.Expect != nil {
 		if _, err := s.Function(account, name, ""); err != nil {
 			return err
@@ -46,4 +54,21 @@ func (s checkedSettings) SetPlatformSettings(ctx context.Context, account lamben
 		}
 	}
 	return s.Registry.SetPlatformSettings(ctx, account, name, set)
+}
+
+// checkAsked refuses rules that name what cannot be asked. Whether the function is
+// there is found out when it is.
+func checkAsked(account lambent.AccountID, name lambent.FunctionName, rules control.Rules) error {
+	for _, r := range rules {
+		ref, err := lambent.ParseFunctionRef(r.Function)
+		why := "is no name or ARN of a function"
+		if err == nil && ref.Account != "" && ref.Account != account {
+			err, why = errors.New("it is another account's"), "is another account's"
+		}
+		if err != nil {
+			return &lambent.Error{Op: "set settings", Resource: string(name), Kind: lambent.KindInvalid, Err: err,
+				Message: fmt.Sprintf("control: on %s: the function %.200s %s", r.On, r.Function, why)}
+		}
+	}
+	return nil
 }
