@@ -58,6 +58,9 @@ func (a *API) checkDestinations(operation string, ref lambent.FunctionRef, role 
 
 func (a *API) checkFunctionDestination(operation string, ref lambent.FunctionRef, arn string) error {
 	to, err := lambent.ParseFunctionRef(arn)
+	if err == nil && to.Region != a.region {
+		return invalid(operation, "The destination ARN "+arn+" is invalid.")
+	}
 	if err == nil && to.Account == ref.Account {
 		_, err = a.functions.Function(to.Account, to.Name, to.Qualifier)
 	}

@@ -47,6 +47,7 @@ func TestDestinationsAreQueuesTopicsBusesAndFunctionsThatCanBeDeliveredTo(t *tes
 		{"PUT " + path + on("arn:aws:s3:::bucket", ""), "400", refusing + "This server delivers records of asynchronous invocations to no buckets: the destination arn:aws:s3:::bucket would get nothing."},
 		{"PUT " + path + on("arn:aws:sqs:us-east-1:000000000000:none", ""), "400", refusing + "the setting endpoints.sqs has to say where it is"},
 		{"PUT " + path + on("https://hook.test/", ""), "400", ""},
+		{"PUT " + path + on(strings.Replace(arnOfF, "us-east-1", "eu-west-1", 1), ""), "400", refusing + "The destination ARN " + strings.Replace(arnOfF, "us-east-1", "eu-west-1", 1) + " is invalid."},
 		{"PUT " + idle + on(queueARN, ""), "400", refusing + "The function's execution role does not have permissions to call SendMessage on " + queueARN},
 		{"PUT " + idle + on(topicARN, ""), "400", refusing + "The function's execution role does not have permissions to call Publish on " + topicARN},
 		{"PUT " + idle + on("", busARN), "400", refusing + "The function's execution role does not have permissions to call PutEvents on " + busARN},
@@ -111,6 +112,9 @@ func TestSecuritySecretsOfDestinationsAreNotShown(t *testing.T) {
 		if got := d.do(t, step.method, path, step.body); got.status != 200 || got.raw != step.want || secret() != step.secret {
 			t.Errorf("%s %s: %d %s; the secret is %q", step.method, step.body, got.status, got.raw, secret())
 		}
+	}
+	if got := d.do(t, "PUT", path, hidden); got.status != 400 || !strings.Contains(got.raw, "there is none") {
+		t.Errorf("what stands for a secret that is not there: %d %s", got.status, got.raw)
 	}
 	for body, part := range map[string]string{
 		`{"on_success":"ftp://x/"}`: "nor nats://", `{"on_success":"http://u:p@x/"}`: "user or password", `{"on_success":"` + queueARN + `"}`: "PutFunctionEventInvokeConfig", `{"on":1}`: `unknown field "on"`, `{"secret":"short"}`: "16 to 256",

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 
+	"lambent"
 	"lambent/internal/deliver"
 )
 
@@ -86,16 +87,18 @@ func (s *PlatformSettings) Shown() *PlatformSettings {
 	return &c
 }
 
-// keepSecret is s with the secret of old in the place of what stands for it.
-func (s *PlatformSettings) keepSecret(old *PlatformSettings) *PlatformSettings {
+// keepSecret is s with the secret of old in the place of what stands for it. Where
+// there is none, s is refused: what is posted would not be signed.
+func (s *PlatformSettings) keepSecret(old *PlatformSettings) (*PlatformSettings, error) {
 	if s == nil || s.Destinations == nil || s.Destinations.Secret != SecretShown {
-		return s
+		return s, nil
+	}
+	if old == nil || old.Destinations == nil || old.Destinations.Secret == "" {
+		return nil, &lambent.Error{Op: "set settings", Kind: lambent.KindInvalid,
+			Message: "destinations: the secret " + SecretShown + " stands for the one that is there, and there is none: send the secret itself"}
 	}
 	c, d := *s, *s.Destinations
-	d.Secret = ""
-	if old != nil && old.Destinations != nil {
-		d.Secret = old.Destinations.Secret
-	}
+	d.Secret = old.Destinations.Secret
 	c.Destinations = &d
-	return &c
+	return &c, nil
 }

@@ -133,7 +133,7 @@ func (r *Registry) Declared(account lambent.AccountID, name lambent.FunctionName
 
 // SetPlatformSettings gives a function other settings, nil the defaults.
 func (r *Registry) SetPlatformSettings(ctx context.Context, account lambent.AccountID, name lambent.FunctionName, s *PlatformSettings) error {
-	_, err := r.platformSettings.Edit(ctx, "set settings", platformSettingsKey(functionKey{account, name}), func(old *PlatformSettings) (*PlatformSettings, error) { return s.keepSecret(old), nil })
+	_, err := r.platformSettings.Edit(ctx, "set settings", platformSettingsKey(functionKey{account, name}), func(old *PlatformSettings) (*PlatformSettings, error) { return s.keepSecret(old) })
 	return err
 }
 
