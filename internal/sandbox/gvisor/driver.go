@@ -106,13 +106,24 @@ func (d *Driver) unavailable(message string, err error) error {
 	return &lambent.Error{Op: "open gVisor in", Resource: d.opts.Dir, Kind: lambent.KindUnavailable, Message: message, Err: err}
 }
 
+// lockPatience is how long another one's lock is waited for.
+const lockPatience = 2 * time.Second
+
 // takeLock keeps other servers out of the folder.
 func (d *Driver) takeLock() error {
 	f, err := os.OpenFile(filepath.Join(d.opts.Dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return d.unavailable("its lock cannot be opened", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	// A server that was killed while it started a process leaves the lock to that
+	// one for a moment, until it executes its program.
+	for end := time.Now().Add(lockPatience); ; time.Sleep(10 * time.Millisecond) {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) || time.Now().After(end) {
+			break
+		}
+	}
+	if err != nil {
 		_ = f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return d.unavailable("another process uses this folder: stop it, or choose another data folder", nil)
