@@ -3,6 +3,7 @@ package conformance
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -236,7 +237,7 @@ func TestACallOverTheReservedConcurrencyIsThrottledRecordedAndCounted(t *testing
 	}()
 	lab.Eventually(t, "the function runs", func() error {
 		containers, err := s.Containers()
-		if err == nil && (len(containers) != 1 || containers[0].State != "busy") {
+		if err == nil && !slices.ContainsFunc(containers, func(c lab.Container) bool { return c.State == "busy" }) { // one may be starting beside it
 			err = fmt.Errorf("containers %+v", containers)
 		}
 		return err
