@@ -12,8 +12,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"sync"
@@ -57,10 +55,7 @@ type Delivery struct {
 // NewMessaging starts services that end with the test.
 func NewMessaging(tb testing.TB) *Messaging {
 	tb.Helper()
-	m := &Messaging{Credentials: filepath.Join(tb.TempDir(), "credentials")}
-	if err := os.WriteFile(m.Credentials, []byte("[default]\naws_access_key_id = "+s3Key+"\naws_secret_access_key = "+s3Secret+"\n"), 0o600); err != nil {
-		tb.Fatal(err)
-	}
+	m := &Messaging{Credentials: writeCredentials(tb)}
 	server := httptest.NewServer(m)
 	tb.Cleanup(server.Close)
 	m.URL = server.URL

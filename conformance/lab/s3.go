@@ -37,14 +37,21 @@ const (
 // NewS3 starts a store that ends with the test.
 func NewS3(tb testing.TB) *S3 {
 	tb.Helper()
-	s := &S3{objects: map[string][]byte{}, Credentials: filepath.Join(tb.TempDir(), "credentials")}
-	if err := os.WriteFile(s.Credentials, []byte("[default]\naws_access_key_id = "+s3Key+"\naws_secret_access_key = "+s3Secret+"\n"), 0o600); err != nil {
-		tb.Fatal(err)
-	}
+	s := &S3{objects: map[string][]byte{}, Credentials: writeCredentials(tb)}
 	server := httptest.NewServer(s)
 	tb.Cleanup(server.Close)
 	s.URL = server.URL
 	return s
+}
+
+// writeCredentials writes a file of those that the lab's services take.
+func writeCredentials(tb testing.TB) (path string) {
+	tb.Helper()
+	path = filepath.Join(tb.TempDir(), "credentials")
+	if err := os.WriteFile(path, []byte("[default]\naws_access_key_id = "+s3Key+"\naws_secret_access_key = "+s3Secret+"\n"), 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	return path
 }
 
 // Flags make a server take code from the store.
